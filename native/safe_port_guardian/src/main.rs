@@ -1,0 +1,2 @@
+//! SafePort.
+fn main() {}
