@@ -1,0 +1,329 @@
+defmodule SafePort.Core.Client do
+  @moduledoc false
+  # The caller's side of a port: finds it, writes or reads directly where that keeps the order, and asks the port
+  # process otherwise.
+
+  alias SafePort.Core.{Flow, Native, Options, Server, Signal}
+
+  ## Commands
+
+  def command(port, data, options) do
+    options = command_options!(options, options, [])
+    port = find!(port)
+    if :force in options, do: :erlang.error(:notsup)
+    iovec = :erlang.iolist_to_iovec(data)
+
+    case write(port, iovec) do
+      :ok -> true
+      :server -> port |> call({:command, iovec, :nosuspend in options}) |> commanded!(port)
+      other -> commanded!(other, port)
+    end
+  end
+
+  defp command_options!([option | rest], all, acc) when option in [:force, :nosuspend],
+    do: command_options!(rest, all, [option | acc])
+
+  defp command_options!([], _all, acc), do: acc
+
+  defp command_options!(_other, all, _acc) do
+    raise ArgumentError, "options must be a list of :force and :nosuspend, got: #{inspect(all)}"
+  end
+
+  # Directly, unless something else of ours may be under way to the port: then behind that (contract M9).
+  defp write(port, iovec) do
+    case Process.info(port, [:message_queue_len, :status]) do
+      [message_queue_len: 0, status: :waiting] -> Native.command(port, iovec)
+      nil -> :closed
+      _busy -> :server
+    end
+  end
+
+  defp commanded!(result, _port) when is_boolean(result), do: result
+  defp commanded!(:closed, port), do: closed!(port)
+
+  defp commanded!(:half_closed, port) do
+    raise ArgumentError, "the standard input of #{inspect(port)} was closed by SafePort.close_stdin/1"
+  end
+
+  def close_stdin(port), do: ask(port, :close_stdin)
+
+  ## Closing and changing hands
+
+  def close(port) do
+    port = find!(port)
+    monitor = Process.monitor(port)
+
+    case call(port, :close) do
+      true ->
+        # The signals to links and monitors precede this one.
+        receive do
+          {:DOWN, ^monitor, :process, ^port, _reason} -> true
+        end
+
+      :closed ->
+        Process.demonitor(monitor, [:flush])
+        closed!(port)
+    end
+  end
+
+  def connect(port, pid) when is_pid(pid) and node(pid) == node() do
+    port = find!(port)
+
+    case call(port, {:connect, pid}) do
+      true -> true
+      :badarg -> raise ArgumentError, "the new owner must be a living process, got: #{inspect(pid)}"
+      :closed -> closed!(port)
+    end
+  end
+
+  def connect(_port, other) do
+    raise ArgumentError, "the new owner must be the pid of a local process, got: #{inspect(other)}"
+  end
+
+  ## Information
+
+  @info_items [:name, :links, :id, :connected, :input, :output, :os_pid]
+  @further_items [:registered_name, :queue_size, :monitors, :monitored_by, :memory, :parallelism, :locking]
+
+  def info(port) do
+    case ask_info(port, [:registered_name | @info_items]) do
+      [{:registered_name, []} | items] -> items
+      items_or_nil -> items_or_nil
+    end
+  end
+
+  def info(port, item) when item in @info_items or item in @further_items do
+    with [pair] <- ask_info(port, [item]), do: pair
+  end
+
+  def info(port, item) do
+    with pid when is_pid(pid) <- resolve(port), true <- port?(pid) do
+      items = inspect(Enum.sort(@info_items ++ @further_items))
+      raise ArgumentError, "the item must be one of #{items}, got: #{inspect(item)}"
+    else
+      _closed -> nil
+    end
+  end
+
+  defp ask_info(port, items) do
+    with pid when is_pid(pid) <- resolve(port),
+         true <- port?(pid),
+         info when is_list(info) <- call(pid, {:info, items}) do
+      info
+    else
+      _closed -> nil
+    end
+  end
+
+  # A dead pid is a closed port; a living process that is no port is a mistake.
+  defp port?(pid) do
+    cond do
+      Native.port?(pid) -> true
+      Process.alive?(pid) and not port_process?(pid) -> raise ArgumentError, "no port: #{inspect(pid)}"
+      true -> false
+    end
+  end
+
+  # The port process of a port that just closed may still be about to exit.
+  defp port_process?(pid) do
+    match?({:initial_call, {Server, :init, 2}}, Process.info(pid, :initial_call))
+  end
+
+  def monitor(port) when is_pid(port) do
+    port?(port)
+    Process.monitor(port)
+  end
+
+  def monitor(name) when is_atom(name), do: monitor({name, node()})
+
+  def monitor({name, node}) when is_atom(name) and node == node() do
+    pid = Process.whereis(name)
+
+    if is_pid(pid) and Native.port?(pid) do
+      Process.monitor({name, node})
+    else
+      # The name of a process that is no port is as good as none (contract L11).
+      reference = make_ref()
+      send(self(), {:DOWN, reference, :process, {name, node}, :noproc})
+      reference
+    end
+  end
+
+  def monitor(other) do
+    raise ArgumentError, "expected a port, a name or {name, node()}, got: #{inspect(other)}"
+  end
+
+  ## Reading in the caller's own context
+
+  def setopts(port, active: active) do
+    active = Options.active!(active)
+    ask(port, {:setopts, active})
+  end
+
+  def setopts(_port, other), do: raise(ArgumentError, "expected [active: value], got: #{inspect(other)}")
+
+  # As many pieces as one read yields.
+  @batch 0x3FFF_FFFF
+
+  def recv(port, timeout) do
+    with {:ok, [data]} <- receive_packets(port, 1, timeout), do: {:ok, data}
+  end
+
+  def recv_batch(port, timeout), do: receive_packets(port, @batch, timeout)
+
+  def request(port, data, timeout) do
+    timeout!(timeout)
+    command(port, data, [])
+    recv(port, timeout)
+  end
+
+  defp receive_packets(port, limit, timeout) do
+    timeout!(timeout)
+
+    case resolve(port) do
+      nil -> {:error, :closed}
+      pid -> read(pid, limit, timeout)
+    end
+  end
+
+  defp read(port, limit, timeout) do
+    # The monitor's reference is the one that readiness is asked for with: one wait, one reference.
+    reference = Process.monitor(port)
+    result = read(port, limit, reference, deadline(timeout))
+    Process.demonitor(reference, [:flush])
+    result
+  end
+
+  defp read(port, limit, reference, deadline) do
+    case Native.recv(port, limit, reference) do
+      {:ok, packets} -> {:ok, packets}
+      {:lists, packets} -> {:ok, Enum.map(packets, &Flow.as_list/1)}
+      :more -> read(port, limit, reference, deadline)
+      :wait -> await_readable(port, limit, reference, deadline)
+      :closed -> {:error, :closed}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  defp await_readable(port, limit, reference, deadline) do
+    receive do
+      {:select, _pipe, ^reference, :ready_input} ->
+        read(port, limit, reference, deadline)
+
+      {:DOWN, ^reference, :process, ^port, _reason} ->
+        {:error, :closed}
+    after
+      remaining(deadline) ->
+        unless Native.cancel(port, reference), do: flush(reference)
+        {:error, :timeout}
+    end
+  end
+
+  # A readiness that was reported before it could be cancelled must not stay in the mailbox.
+  defp flush(reference) do
+    receive do
+      {:select, _pipe, ^reference, :ready_input} -> :ok
+    after
+      0 -> :ok
+    end
+  end
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(timeout), do: :erlang.monotonic_time(:millisecond) + timeout
+
+  defp remaining(:infinity), do: :infinity
+  defp remaining(deadline), do: max(deadline - :erlang.monotonic_time(:millisecond), 0)
+
+  ## Signals and the exit
+
+  def signal(port, signal, options) do
+    number = Signal.number!(signal)
+
+    case options do
+      [] -> ask(port, {:signal, number, :group})
+      [to: target] when target in [:group, :leader, :tree] -> ask(port, {:signal, number, target})
+      other -> raise ArgumentError, "expected [to: :group | :leader | :tree], got: #{inspect(other)}"
+    end
+  end
+
+  def await_exit(port, timeout) do
+    timeout!(timeout)
+
+    with pid when is_pid(pid) <- resolve(port), true <- Native.port?(pid) do
+      case call(pid, :await_exit, timeout) do
+        :closed -> {:error, :closed}
+        {:timeout, reference} -> give_up(pid, reference)
+        result -> result
+      end
+    else
+      _closed -> {:error, :closed}
+    end
+  end
+
+  # An exit that was reported before the wait was given up counts.
+  defp give_up(port, reference) do
+    call(port, {:cancel_await, reference})
+
+    receive do
+      {^reference, result} -> result
+    after
+      0 -> {:error, :timeout}
+    end
+  end
+
+  defp timeout!(:infinity), do: :infinity
+  defp timeout!(ms) when is_integer(ms) and ms in 0..0xFFFF_FFFF, do: ms
+
+  defp timeout!(other) do
+    raise ArgumentError, "timeout must be :infinity or 0 to 4294967295 (ms), got: #{inspect(other)}"
+  end
+
+  ## Calls to the port process
+
+  defp ask(port, request) do
+    with pid when is_pid(pid) <- resolve(port),
+         true <- Native.port?(pid),
+         reply when reply != :closed <- call(pid, request) do
+      reply
+    else
+      _closed -> {:error, :closed}
+    end
+  end
+
+  defp call(port, request, timeout \\ :infinity) do
+    reference = Process.monitor(port)
+    send(port, {:"$safe_port", {self(), reference}, request})
+
+    receive do
+      {^reference, reply} ->
+        Process.demonitor(reference, [:flush])
+        reply
+
+      {:DOWN, ^reference, :process, ^port, _reason} ->
+        :closed
+    after
+      timeout ->
+        Process.demonitor(reference, [:flush])
+        {:timeout, reference}
+    end
+  end
+
+  ## Names
+
+  defp resolve(port) when is_pid(port) and node(port) == node(), do: port
+  defp resolve(name) when is_atom(name), do: Process.whereis(name)
+
+  defp resolve(other) do
+    raise ArgumentError, "expected a port or the name of one, got: #{inspect(other)}"
+  end
+
+  defp find!(port) do
+    case resolve(port) do
+      pid when is_pid(pid) -> if Native.port?(pid), do: pid, else: closed!(port)
+      _none -> closed!(port)
+    end
+  end
+
+  @spec closed!(term()) :: no_return()
+  defp closed!(port), do: raise(ArgumentError, "expected an open port, got: #{inspect(port)}")
+end

@@ -1,0 +1,89 @@
+defmodule SafePort.Core.Native do
+  @moduledoc false
+  # The NIF line: one stub for each function of native/safe_port_nif, no logic. None of them blocks.
+
+  @on_load :load
+
+  @type handle :: reference()
+  @type target :: :leader | :group | :tree
+
+  def load do
+    directory = :filename.join(:code.priv_dir(:safe_port), ~c"native")
+    guardian = directory |> :filename.join(~c"safe_port_guardian") |> to_string()
+    :erlang.load_nif(:filename.join(directory, ~c"libsafe_port_nif"), guardian)
+  end
+
+  @spec open(map()) :: {:ok, handle()} | {:error, atom()}
+  def open(_config), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec publish(handle()) :: :ok
+  def publish(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec close(handle()) :: :ok
+  def close(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec close_stdin(handle()) :: :ok
+  def close_stdin(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec hand_over(handle(), pid()) :: :ok
+  def hand_over(_handle, _successor), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec set_owner(handle(), pid()) :: :ok
+  def set_owner(_handle, _owner), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec set_passive(handle(), boolean()) :: :ok
+  def set_passive(_handle, _passive), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec counters(handle()) :: {non_neg_integer(), non_neg_integer()}
+  def counters(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec command(pid(), [binary()]) :: :ok | :server | :closed | :half_closed
+  def command(_port, _iovec), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec accept_command(handle(), [binary()]) ::
+          :ok
+          | :half_closed
+          | {:queue | :behind, [binary()], pos_integer()}
+          | {:error, atom()}
+  def accept_command(_handle, _iovec), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec drain(handle(), [binary()]) :: {:ok, [binary()], non_neg_integer()} | {:error, atom()}
+  def drain(_handle, _iovec), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec arm_output(handle()) :: boolean()
+  def arm_output(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec drained(handle()) :: :ok
+  def drained(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec queued(handle()) :: boolean()
+  def queued(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec read(handle(), pos_integer()) :: {:more | :wait | :eof, [term()]} | {:error, atom()}
+  def read(_handle, _limit), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec recv(pid(), pos_integer(), reference()) ::
+          {:ok | :lists, [term()]} | :wait | :more | :closed | {:error, atom()}
+  def recv(_port, _limit, _reference), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec cancel(pid(), reference()) :: boolean()
+  def cancel(_port, _reference), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec suspend(handle()) :: :ok
+  def suspend(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec end_input(handle()) :: :ok
+  def end_input(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec signal(handle(), non_neg_integer(), pos_integer(), target()) :: :ok | :closed
+  def signal(_handle, _ticket, _signal, _target), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec guardian_pid() :: pos_integer() | nil
+  def guardian_pid, do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec ports() :: [pid()]
+  def ports, do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec port?(pid()) :: boolean()
+  def port?(_pid), do: :erlang.nif_error(:nif_not_loaded)
+end

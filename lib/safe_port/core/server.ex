@@ -1,0 +1,537 @@
+defmodule SafePort.Core.Server do
+  @moduledoc false
+  # The port process: one small process per port, whose pid is the port. It owns the program's pipes, sends the owner
+  # everything that comes from the port, and takes part in links and signals as the built-in's ports do.
+  #
+  # It is a plain loop and not a GenServer: a port has no parent whose exit ends it, and answers unknown messages with
+  # a signal to its owner.
+
+  alias SafePort.Core.{Environment, Flow, Info, Limbo, Native, Options, Signal}
+
+  @enforce_keys [:handle, :owner, :os_pid, :flow]
+  defstruct [
+    :handle,
+    :owner,
+    :os_pid,
+    :flow,
+    :name,
+    :binary,
+    :input,
+    :eof,
+    :exit_status,
+    :exit_info,
+    :eof_timeout,
+    :parallelism,
+    # :wait (armed), :more (read on), :off (the owner reads, or has no credit), :eof
+    reading: :off,
+    # The exit of the program, once it is known.
+    exit: nil,
+    # Whether the program's standard input was closed by close_stdin/1.
+    half_closed: false,
+    # Set once {port, :eof} has been sent to an owner who keeps the port open.
+    done: false,
+    # Callers of await_exit/2 and of signal/3, by ticket.
+    awaiting: [],
+    signalling: %{},
+    tickets: 0
+  ]
+
+  @doc """
+  Starts the port process linked to the caller; raises what the system refused.
+  """
+  @spec start(Options.t()) :: pid()
+  def start(options) do
+    {port, monitor} = :erlang.spawn_opt(__MODULE__, :init, [self(), options], [:link, :monitor])
+
+    receive do
+      {^port, :opened} ->
+        Process.demonitor(monitor, [:flush])
+        port
+
+      {:DOWN, ^monitor, :process, ^port, {:shutdown, {:refused, reason}}} ->
+        :erlang.error(reason)
+
+      {:DOWN, ^monitor, :process, ^port, reason} ->
+        :erlang.error(reason)
+    end
+  end
+
+  @doc false
+  def init(owner, options) do
+    Process.flag(:trap_exit, true)
+
+    case options |> config(owner) |> Native.open() do
+      {:ok, handle} -> opening(handle, owner, options)
+      {:error, reason} -> refuse(owner, reason)
+    end
+  end
+
+  defp config(options, owner) do
+    %{
+      owner: owner,
+      file: options.file,
+      args: [options.arg0 || options.file | options.args],
+      env: Environment.entries(options.env),
+      cd: options.cd,
+      binary: options.binary,
+      cgroup: options.cgroup,
+      input: options.input,
+      output: options.output,
+      use_stdio: options.use_stdio,
+      stderr: if(options.stderr == :redirect_to_stdout, do: :redirect, else: options.stderr),
+      packet: options.packet,
+      packet_size: options.packet_size,
+      little_endian: little_endian?(options.endian),
+      line: options.line,
+      share: options.share,
+      passive: options.active == false,
+      eof_timeout: if(options.eof_timeout == :infinity, do: nil, else: options.eof_timeout),
+      kill_timeout: options.kill_timeout,
+      leave_orphans: options.orphans == :leave
+    }
+  end
+
+  defp little_endian?(:native), do: :erlang.system_info(:endian) == :little
+  defp little_endian?(order), do: order == :little
+
+  defp opening(handle, owner, options) do
+    receive do
+      {^handle, {:spawned, os_pid}} ->
+        Native.publish(handle)
+        send(owner, {self(), :opened})
+        handle |> new(owner, os_pid, options) |> start_reading() |> collect_garbage() |> loop()
+
+      {^handle, {:refused, _stage, reason}} ->
+        refuse(owner, reason)
+
+      {^handle, :guardian_down} ->
+        refuse(owner, :guardian_down)
+
+      {:EXIT, ^owner, reason} ->
+        exit(reason)
+    end
+  end
+
+  defp refuse(owner, reason) do
+    # The caller raises: it must not get an exit signal as well.
+    Process.unlink(owner)
+    exit({:shutdown, {:refused, reason}})
+  end
+
+  defp new(handle, owner, os_pid, options) do
+    %__MODULE__{
+      handle: handle,
+      owner: owner,
+      os_pid: os_pid,
+      flow: Flow.new(options.active, options.busy_limits_port),
+      name: options.name,
+      binary: options.binary,
+      input: options.input,
+      eof: options.eof,
+      exit_status: options.exit_status,
+      exit_info: options.exit_info,
+      eof_timeout: options.eof_timeout,
+      parallelism: options.parallelism
+    }
+  end
+
+  # The options and the environment are garbage now, and an idle port is to be small.
+  defp collect_garbage(state) do
+    :erlang.garbage_collect()
+    state
+  end
+
+  ## The loop
+
+  defp loop(%{reading: :more} = state) do
+    receive do
+      message -> handle(message, state)
+    after
+      0 -> state
+    end
+    |> read()
+    |> loop()
+  end
+
+  defp loop(state) do
+    receive do
+      message -> message |> handle(state) |> loop()
+    end
+  end
+
+  # Readiness
+  defp handle({:select, _pipe, :undefined, :ready_input}, %{reading: :wait} = state), do: read(%{state | reading: :more})
+  defp handle({:select, _pipe, :undefined, :ready_input}, state), do: state
+  defp handle({:select, _pipe, :undefined, :ready_output}, state), do: drain(state)
+
+  # The native half, and callers who met a full pipe
+  defp handle({handle, event}, %{handle: handle} = state), do: native(event, state)
+
+  # Calls by function, from anyone
+  defp handle({:"$safe_port", {pid, reference} = from, request}, state) when is_pid(pid) and is_reference(reference),
+    do: call(request, from, state)
+
+  # The owner's messages; the pid in the tuple is what counts (contract M1)
+  defp handle({owner, {:command, data}}, %{owner: owner} = state) do
+    case iovec(data) do
+      {:ok, iovec} -> accept(iovec, state)
+      :error -> bad_signal(state)
+    end
+  end
+
+  defp handle({owner, :close}, %{owner: owner} = state), do: stop(:normal, state, owner)
+
+  defp handle({owner, {:connect, new}}, %{owner: owner} = state) when is_pid(new) and node(new) == node() do
+    send(owner, {self(), :connected})
+    Native.set_owner(state.handle, new)
+    %{state | owner: new}
+  end
+
+  # Exit signals (contract L3 to L6)
+  defp handle({:EXIT, owner, reason}, %{owner: owner} = state), do: stop(reason, state)
+
+  defp handle({:EXIT, from, :normal}, state) do
+    # A link that ended normally is no reason to close, exit(port, :normal) is: whoever sent that is still there.
+    if is_pid(from) and node(from) == node() and not Process.alive?(from), do: state, else: stop(:normal, state)
+  end
+
+  defp handle({:EXIT, _from, reason}, state), do: stop(reason, state)
+
+  defp handle({:DOWN, monitor, :process, _pid, _reason} = message, state) do
+    case Flow.abandon(state.flow, monitor) do
+      {:ok, flow} -> %{state | flow: flow}
+      :error -> unknown(message, state)
+    end
+  end
+
+  defp handle(message, state), do: unknown(message, state)
+
+  # As `Port` does: whatever is not in the protocol signals the owner, whoever sent it; the port stays open.
+  defp unknown(_message, state), do: bad_signal(state)
+
+  defp bad_signal(state) do
+    Process.exit(state.owner, :badsig)
+    state
+  end
+
+  ## Reading
+
+  defp start_reading(%{input: false} = state), do: state
+
+  defp start_reading(state) do
+    if Flow.credit(state.flow) > 0, do: read(%{state | reading: :more}), else: state
+  end
+
+  defp read(%{reading: :more} = state) do
+    case Native.read(state.handle, Flow.credit(state.flow)) do
+      {:error, reason} ->
+        stop_now(reason, state)
+
+      {next, messages} ->
+        state |> deliver(messages) |> proceed(next)
+    end
+  end
+
+  defp read(state), do: state
+
+  defp deliver(state, []), do: state
+
+  defp deliver(%{flow: %{active: true}, binary: true} = state, messages) do
+    send_all(messages, state.owner)
+    state
+  end
+
+  defp deliver(state, messages) do
+    messages = if state.binary, do: messages, else: Enum.map(messages, &as_list/1)
+    send_all(messages, state.owner)
+
+    case Flow.spend(state.flow, length(messages)) do
+      {:active, flow} ->
+        %{state | flow: flow}
+
+      {:passive, flow} ->
+        send(state.owner, {self(), :passive})
+        %{state | flow: flow}
+    end
+  end
+
+  defp send_all([message | rest], owner) do
+    send(owner, message)
+    send_all(rest, owner)
+  end
+
+  defp send_all([], _owner), do: :ok
+
+  defp as_list({port, {:data, data}}), do: {port, {:data, Flow.as_list(data)}}
+
+  defp proceed(state, :eof), do: finish(%{state | reading: :eof})
+
+  defp proceed(state, next) do
+    if Flow.credit(state.flow) == 0, do: pause(state), else: %{state | reading: next}
+  end
+
+  # From here on the owner reads, or asks for more.
+  defp pause(state) do
+    Native.suspend(state.handle)
+    Native.set_passive(state.handle, true)
+    %{state | reading: :off}
+  end
+
+  ## The end of the program
+
+  # Goes on only when all is known that the owner is to be told, in this order: data, exit status, eof or EXIT.
+  defp finish(%{done: true} = state), do: state
+
+  defp finish(%{exit: nil} = state) when state.exit_status or state.exit_info, do: state
+
+  defp finish(state) do
+    if state.exit_info, do: send(state.owner, {self(), {:exit_info, exit_info(state.exit)}})
+    if state.exit_status, do: send(state.owner, {self(), {:exit_status, state.exit.status}})
+
+    if state.eof do
+      send(state.owner, {self(), :eof})
+      %{state | done: true}
+    else
+      stop(:normal, state)
+    end
+  end
+
+  defp exit_info(%{signal: signal, status: status} = exit) do
+    exit
+    |> Map.delete(:status)
+    |> Map.merge(%{code: if(signal == nil, do: status), signal: signal && Signal.name(signal)})
+  end
+
+  ## The native half
+
+  defp native({:exited, status, signal, core_dumped, {user_us, system_us, max_rss_kib}}, state) do
+    exit = %{
+      status: status,
+      signal: signal,
+      core_dumped: core_dumped,
+      user_us: user_us,
+      system_us: system_us,
+      max_rss_kib: max_rss_kib
+    }
+
+    Enum.each(state.awaiting, &reply(&1, {:ok, status}))
+    state = %{state | exit: exit, awaiting: []}
+
+    case state do
+      %{input: false} -> finish(state)
+      %{reading: :eof} -> finish(state)
+      # What the program wrote before it ended is in the pipe by now; what comes later is not its own.
+      %{reading: :off} -> end_input(state)
+      _active -> read(%{end_input(state) | reading: :more})
+    end
+  end
+
+  defp native({:queue, iovec, bytes}, state), do: enqueue(iovec, bytes, state)
+  defp native({:write_failed, reason}, state), do: stop_now(reason, state)
+  defp native({:read_failed, reason}, state), do: stop_now(reason, state)
+  defp native(:eof, state), do: finish(%{state | reading: :eof})
+  defp native(:guardian_down, state), do: stop_now(:guardian_down, state)
+  defp native(:ended, state), do: state
+
+  defp native({:signalled, ticket, result}, state) do
+    {from, signalling} = Map.pop(state.signalling, ticket)
+    if from, do: reply(from, signal_result(result))
+    %{state | signalling: signalling}
+  end
+
+  defp signal_result(:ok), do: :ok
+  defp signal_result(:esrch), do: {:error, :closed}
+  defp signal_result(reason), do: {:error, reason}
+
+  defp end_input(state) do
+    Native.end_input(state.handle)
+    state
+  end
+
+  ## Writing
+
+  defp iovec(data) do
+    {:ok, :erlang.iolist_to_iovec(data)}
+  rescue
+    ArgumentError -> :error
+  end
+
+  defp accept(iovec, state) do
+    case Native.accept_command(state.handle, iovec) do
+      :ok -> state
+      :half_closed -> stop_now(:epipe, state)
+      {:queue, rest, bytes} -> enqueue(rest, bytes, state)
+      {:behind, rest, bytes} -> enqueue(rest, bytes, state |> await_rest())
+      {:error, reason} -> stop_now(reason, state)
+    end
+  end
+
+  # A caller filled the pipe and its rest is on its way to us: it goes first.
+  defp await_rest(%{handle: handle} = state) do
+    if Flow.empty?(state.flow) and Native.queued(handle) do
+      receive do
+        {^handle, {:queue, iovec, bytes}} -> enqueue(iovec, bytes, state)
+      end
+    else
+      state
+    end
+  end
+
+  defp enqueue(iovec, bytes, state) do
+    if Flow.empty?(state.flow), do: Native.arm_output(state.handle)
+    %{state | flow: Flow.enqueue(state.flow, iovec, bytes)}
+  end
+
+  defp drain(state) do
+    {iovec, flow} = Flow.take(state.flow)
+
+    case Native.drain(state.handle, iovec) do
+      {:ok, rest, written} -> drained(%{state | flow: Flow.wrote(flow, rest, written)})
+      {:error, reason} -> stop_now(reason, state)
+    end
+  end
+
+  defp drained(state) do
+    if Flow.empty?(state.flow), do: Native.drained(state.handle), else: Native.arm_output(state.handle)
+    resume(state)
+  end
+
+  # Callers that waited while the port was busy, one by one as long as it stays free.
+  defp resume(state) do
+    case Flow.resume(state.flow) do
+      nil ->
+        state
+
+      {{from, monitor, iovec}, flow} ->
+        Process.demonitor(monitor, [:flush])
+        state = %{state | flow: flow}
+
+        if Process.alive?(elem(from, 0)) do
+          reply(from, true)
+          iovec |> accept(state) |> resume()
+        else
+          resume(state)
+        end
+    end
+  end
+
+  ## Calls
+
+  defp call({:command, _iovec, _nosuspend}, from, %{half_closed: true} = state) do
+    reply(from, :half_closed)
+    state
+  end
+
+  defp call({:command, iovec, nosuspend}, from, %{flow: %{busy: true}} = state) do
+    if nosuspend do
+      reply(from, false)
+      state
+    else
+      %{state | flow: Flow.park(state.flow, {from, Process.monitor(elem(from, 0)), iovec})}
+    end
+  end
+
+  defp call({:command, iovec, _nosuspend}, from, state) do
+    reply(from, true)
+    accept(iovec, state)
+  end
+
+  defp call(:close, from, state) do
+    reply(from, true)
+    stop(:normal, state)
+  end
+
+  defp call({:connect, new}, from, state) do
+    if Process.alive?(new) do
+      Process.link(new)
+      Native.set_owner(state.handle, new)
+      reply(from, true)
+      %{state | owner: new}
+    else
+      reply(from, :badarg)
+      state
+    end
+  end
+
+  defp call({:info, items}, from, state) do
+    reply(from, Info.items(items, state))
+    state
+  end
+
+  defp call({:setopts, active}, from, state) do
+    case Flow.activate(state.flow, active) do
+      {:error, reason} ->
+        reply(from, {:error, reason})
+        state
+
+      {:ok, told, flow} ->
+        state = mode(%{state | flow: flow})
+        if told == :passive, do: send(state.owner, {self(), :passive})
+        reply(from, :ok)
+        state
+    end
+  end
+
+  defp call(:await_exit, from, %{exit: nil} = state), do: %{state | awaiting: [from | state.awaiting]}
+
+  defp call(:await_exit, from, state) do
+    reply(from, {:ok, state.exit.status})
+    state
+  end
+
+  defp call({:cancel_await, reference}, from, state) do
+    reply(from, :ok)
+    %{state | awaiting: Enum.reject(state.awaiting, &(elem(&1, 1) == reference))}
+  end
+
+  defp call({:signal, signal, target}, from, state) do
+    ticket = state.tickets
+    Native.signal(state.handle, ticket, signal, target)
+    %{state | tickets: ticket + 1, signalling: Map.put(state.signalling, ticket, from)}
+  end
+
+  # What is queued goes first; `Native.drained/1` closes the pipe behind it.
+  defp call(:close_stdin, from, state) do
+    state = await_rest(state)
+    Native.close_stdin(state.handle)
+    reply(from, :ok)
+    %{state | half_closed: true}
+  end
+
+  defp call(_unknown, _from, state), do: bad_signal(state)
+
+  defp reply({pid, reference}, result), do: send(pid, {reference, result})
+
+  defp mode(%{reading: :eof} = state), do: state
+  defp mode(%{input: false} = state), do: state
+
+  defp mode(state) do
+    if Flow.credit(state.flow) == 0 do
+      pause(state)
+    else
+      Native.set_passive(state.handle, false)
+      %{state | reading: :more}
+    end
+  end
+
+  ## Stopping
+
+  # The queue is flushed in the background while links and monitors fire at once (contract K2, L14).
+  defp stop(reason, state, closed_to \\ nil) do
+    state = await_rest(state)
+
+    if closed_to != nil or (not Flow.empty?(state.flow) and state.exit == nil) do
+      Limbo.start(state.handle, state.flow, state.eof_timeout, closed_to)
+    else
+      Native.close(state.handle)
+    end
+
+    exit(reason)
+  end
+
+  # Nothing can be flushed: the program, its pipe or the guardian failed.
+  defp stop_now(reason, state) do
+    Native.close(state.handle)
+    exit(reason)
+  end
+end

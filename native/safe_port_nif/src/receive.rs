@@ -1,0 +1,257 @@
+//! Data from the program: a list of messages for the port process to send, or packets for an owner who reads itself.
+
+use std::cell::RefCell;
+use std::ops::DerefMut;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+use rustler::env::SavedTerm;
+use rustler::{Atom, Binary, Encoder, Env, LocalPid, NewBinary, OwnedEnv, ResourceArc, Term};
+use safe_port_core::codec::{Kind, Piece};
+use safe_port_core::reader::{Next, Outcome, ReadError, Scratch, Source};
+use safe_port_os::pipe;
+
+use crate::handle::{lock, Input, PortHandle};
+use crate::select::Ready;
+use crate::{atoms, errno, registry};
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Pieces up to this size are copied to the reader's own heap (the VM's limit for binaries that live there).
+const OWN_BYTES: usize = 64;
+
+/// A process that waits for the port to become readable.
+pub struct Waiter {
+    pid: LocalPid,
+    env: OwnedEnv,
+    reference: SavedTerm,
+}
+
+/// `Native.read/2`: reads once at most, for the port process. Never blocks.
+///
+/// Returns `{:more | :wait | :eof, messages}`, each message ready to be sent to the owner, or `{:error, reason}`. After
+/// `:wait` one `:ready_input` message will come.
+#[rustler::nif]
+fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize) -> Term<'a> {
+    let mut input = lock(&handle.input);
+    let message = |piece| (handle.port, (atoms::data(), piece)).encode(env);
+    match cut(env, input.deref_mut(), limit, message) {
+        Ok((Next::More, messages)) => (atoms::more(), messages).encode(env),
+        Ok((Next::Eof, messages)) => (atoms::eof(), messages).encode(env),
+        Ok((Next::Wait, messages)) => {
+            let undefined = rustler::types::atom::undefined().to_term(env);
+            let armed = input.pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Input, None, undefined));
+            if armed {
+                (atoms::wait(), messages).encode(env)
+            } else {
+                env.error_tuple(errno::atom(env, safe_port_os::errno::EBADF))
+            }
+        }
+        Err(reason) => env.error_tuple(reason),
+    }
+}
+
+/// `Native.recv/3`: reads once at most, in the owner's own context. Never blocks.
+///
+/// Returns `{:ok, packets}` (`{:lists, packets}` if the port delivers lists), `:wait` (a `{:select, _, reference, :ready_input}` message will come), `:closed` after the
+/// last data, or `{:error, reason}`.
+#[rustler::nif]
+fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> Term<'a> {
+    let Some(handle) = registry::find(port) else { return atoms::closed().encode(env) };
+    let reader = env.pid();
+    if lock(&handle.roles).owner != reader {
+        return env.error_tuple(atoms::not_owner());
+    }
+    if !handle.passive.load(Ordering::Acquire) {
+        return env.error_tuple(errno::atom(env, safe_port_os::errno::EINVAL));
+    }
+    let event = {
+        let mut input = lock(&handle.input);
+        input.waiter = None;
+        if input.pipe.is_none() {
+            return atoms::closed().encode(env);
+        }
+        match cut(env, input.deref_mut(), limit, |piece| piece) {
+            Ok((_, packets)) if !packets.is_empty() => {
+                let kind = if handle.binary { atoms::ok() } else { atoms::lists() };
+                return (kind, packets).encode(env);
+            }
+            Ok((Next::More, _)) => return atoms::more().encode(env),
+            Ok((Next::Wait, _)) => {
+                let armed =
+                    input.pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Input, None, reference));
+                if !armed {
+                    return env.error_tuple(errno::atom(env, safe_port_os::errno::EBADF));
+                }
+                let waiter = OwnedEnv::new();
+                let saved = waiter.save(reference);
+                input.waiter = Some(Waiter { pid: reader, env: waiter, reference: saved });
+                return atoms::wait().encode(env);
+            }
+            Ok((Next::Eof, _)) => Ok(atoms::eof()),
+            Err(reason) => Err(reason),
+        }
+    };
+    match event {
+        Ok(eof) => {
+            let _ = env.send(&handle.port, (&handle, eof));
+            atoms::closed().encode(env)
+        }
+        Err(reason) => {
+            let _ = env.send(&handle.port, (&handle, (atoms::read_failed(), reason)));
+            env.error_tuple(reason)
+        }
+    }
+}
+
+/// `Native.cancel/2`: stops waiting. `false` if the message has been sent already.
+#[rustler::nif]
+fn cancel(env: Env, port: LocalPid, reference: Term) -> bool {
+    let Some(handle) = registry::find(port) else { return true };
+    let mut input = lock(&handle.input);
+    let waiting = input.waiter.take().is_some();
+    let cancelled = input.pipe.as_ref().is_none_or(|pipe| pipe.cancel(env, Ready::Input, reference));
+    waiting && cancelled
+}
+
+/// `Native.suspend/1`: the port process stops waiting for input.
+#[rustler::nif]
+fn suspend(env: Env, handle: ResourceArc<PortHandle>) -> Atom {
+    let input = lock(&handle.input);
+    if let Some(pipe) = &input.pipe {
+        pipe.cancel(env, Ready::Input, rustler::types::atom::undefined().to_term(env));
+    }
+    atoms::ok()
+}
+
+/// `Native.end_input/1`: the program ended; only what is in its pipe now is still its own (contract E5).
+///
+/// An owner that waits in a passive read is woken, as its wait may be over without anything becoming readable.
+#[rustler::nif]
+fn end_input(env: Env, handle: ResourceArc<PortHandle>) -> Atom {
+    let waiter = {
+        let mut input = lock(&handle.input);
+        let left = input.pipe.as_ref().and_then(|pipe| pipe::readable_bytes(pipe.as_fd()).ok()).unwrap_or(0);
+        input.reader.end_after(left);
+        input.waiter.take()
+    };
+    if let Some(waiter) = waiter {
+        wake(env, &handle, &waiter);
+    }
+    atoms::ok()
+}
+
+/// Sends a waiting reader the message it waits for.
+fn wake(env: Env, handle: &ResourceArc<PortHandle>, waiter: &Waiter) {
+    waiter.env.run(|saved| {
+        let reference = waiter.reference.load(saved).in_env(env);
+        let _ = env.send(&waiter.pid, (atoms::select(), handle, reference, atoms::ready_input()));
+    });
+}
+
+/// Reads once at most and makes a term of each piece.
+fn cut<'a>(
+    env: Env<'a>,
+    input: &mut Input,
+    limit: usize,
+    message: impl Fn(Term<'a>) -> Term<'a>,
+) -> Result<(Next, Vec<Term<'a>>), Atom> {
+    let Some(pipe) = &input.pipe else { return Ok((Next::Eof, Vec::new())) };
+    SCRATCH.with_borrow_mut(|scratch| {
+        let outcome = match input.reader.read(pipe.as_fd(), scratch, limit) {
+            Ok(outcome) => outcome,
+            Err(error) => return Err(reason(env, &error)),
+        };
+        let Outcome { source, next } = outcome;
+        let pieces = std::mem::take(&mut scratch.pieces);
+        let terms = Terms { env, share: input.share };
+        let cut = match source {
+            Source::Scratch => terms.from_borrowed(scratch.bytes(), &pieces, message),
+            Source::Carry => terms.from_borrowed(input.reader.carry(), &pieces, message),
+            Source::Chunk(chunk) => terms.from_chunk(chunk.0.release(env), &pieces, message),
+        };
+        scratch.pieces = pieces;
+        Ok((next, cut))
+    })
+}
+
+fn reason(env: Env, error: &ReadError) -> Atom {
+    match error {
+        ReadError::Os(error) => errno::of(env, error),
+        ReadError::TooLong(_) => errno::atom(env, safe_port_os::errno::EMSGSIZE),
+        ReadError::NoMemory(_) => errno::atom(env, safe_port_os::errno::ENOMEM),
+    }
+}
+
+/// Makes terms of pieces.
+struct Terms<'a> {
+    env: Env<'a>,
+    share: bool,
+}
+
+impl<'a> Terms<'a> {
+    /// Pieces of memory that is used again: copied, all at once where they may share the copy.
+    fn from_borrowed(
+        &self,
+        bytes: &[u8],
+        pieces: &[Piece],
+        message: impl Fn(Term<'a>) -> Term<'a>,
+    ) -> Vec<Term<'a>> {
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return Vec::new() };
+        let span = first.range.start..last.range.end;
+        if self.share && pieces.len() > 1 && span.len() > pieces.len() * OWN_BYTES * 2 {
+            let start = span.start;
+            let mut copy = NewBinary::new(self.env, span.len());
+            copy.as_mut_slice().copy_from_slice(&bytes[span]);
+            let copy: Binary<'a> = copy.into();
+            return pieces.iter().map(|piece| message(self.shared(&copy, start, piece))).collect();
+        }
+        pieces
+            .iter()
+            .map(|piece| message(self.kind(piece.kind, self.own(&bytes[piece.range.clone()]))))
+            .collect()
+    }
+
+    /// Pieces of a chunk, which large ones share.
+    fn from_chunk(
+        &self,
+        chunk: Binary<'a>,
+        pieces: &[Piece],
+        message: impl Fn(Term<'a>) -> Term<'a>,
+    ) -> Vec<Term<'a>> {
+        pieces.iter().map(|piece| message(self.shared(&chunk, 0, piece))).collect()
+    }
+
+    /// A piece of `chunk`, whose first byte has the offset `base`.
+    fn shared(&self, chunk: &Binary<'a>, base: usize, piece: &Piece) -> Term<'a> {
+        let range = piece.range.start - base..piece.range.end - base;
+        let whole = range.len() == chunk.len();
+        let term = if whole {
+            chunk.to_term(self.env)
+        } else if range.len() > OWN_BYTES && self.share {
+            // The range lies within the chunk, so this does not fail.
+            chunk
+                .make_subbinary(range.start, range.len())
+                .map_or_else(|_| self.own(&chunk[range]), |binary| binary.to_term(self.env))
+        } else {
+            self.own(&chunk[range])
+        };
+        self.kind(piece.kind, term)
+    }
+
+    fn own(&self, bytes: &[u8]) -> Term<'a> {
+        let mut binary = NewBinary::new(self.env, bytes.len());
+        binary.as_mut_slice().copy_from_slice(bytes);
+        binary.into()
+    }
+
+    fn kind(&self, kind: Kind, term: Term<'a>) -> Term<'a> {
+        match kind {
+            Kind::Eol => (atoms::eol(), term).encode(self.env),
+            Kind::Noeol => (atoms::noeol(), term).encode(self.env),
+            Kind::Whole => term,
+        }
+    }
+}
