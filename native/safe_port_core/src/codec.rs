@@ -149,7 +149,7 @@ impl Framing {
                 let mut bytes = [0; 4];
                 match endian {
                     Endian::Big => {
-                        bytes[..width].copy_from_slice(&(length as u32).to_be_bytes()[4 - width..])
+                        bytes[..width].copy_from_slice(&(length as u32).to_be_bytes()[4 - width..]);
                     }
                     Endian::Little => bytes[..width].copy_from_slice(&(length as u32).to_le_bytes()[..width]),
                 }

@@ -85,10 +85,12 @@ pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], fds: &mut Vec<OwnedFd>)
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
             if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                let data = libc::CMSG_DATA(header);
                 let length = (*header).cmsg_len as usize - (data as usize - header as usize);
-                for index in 0..length / size_of::<RawFd>() {
-                    fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                for offset in (0..length).step_by(size_of::<RawFd>()) {
+                    let mut fd: RawFd = -1;
+                    ptr::copy_nonoverlapping(data.add(offset), (&raw mut fd).cast(), size_of::<RawFd>());
+                    fds.push(OwnedFd::from_raw_fd(fd));
                 }
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);

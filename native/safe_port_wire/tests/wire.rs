@@ -62,13 +62,17 @@ fn bodies(bytes: &[u8], step: usize) -> Vec<Vec<u8>> {
 #[test]
 fn requests_and_events_come_back_as_they_were_whatever_the_cuts() {
     let mut bytes = Vec::new();
-    requests().iter().for_each(|request| request.encode(&mut bytes));
+    for request in requests() {
+        request.encode(&mut bytes);
+    }
     for step in 1..bytes.len() {
         let decoded: Vec<_> = bodies(&bytes, step).iter().map(|body| Request::decode(body)).collect();
         assert_eq!(decoded, requests().into_iter().map(Ok).collect::<Vec<_>>());
     }
     bytes.clear();
-    events().iter().for_each(|event| event.encode(&mut bytes));
+    for event in events() {
+        event.encode(&mut bytes);
+    }
     for step in 1..bytes.len() {
         let decoded: Vec<_> = bodies(&bytes, step).iter().map(|body| Event::decode(body)).collect();
         assert_eq!(decoded, events().into_iter().map(Ok).collect::<Vec<_>>());
