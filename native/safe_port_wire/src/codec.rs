@@ -1,296 +1,147 @@
-//! Requests and events as bytes.
+//! Numbers, byte strings and lists as bytes, and back.
 
-use crate::{Ending, Event, Orphans, PortId, Request, Spawn, Stage, Target, Usage};
+use std::fmt;
 
-/// A body that is no request or event: cut short, too long, or with a tag nobody knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodeError;
+/// Why a frame could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The frame ends inside a field.
+    Short {
+        /// Bytes the field needs.
+        expected: usize,
+        /// Bytes that are left.
+        found: usize,
+    },
+    /// A tag or choice that the protocol does not have.
+    Unknown {
+        /// Which tag.
+        what: &'static str,
+        /// Its value.
+        value: u8,
+    },
+    /// Bytes are left over behind the last field.
+    Trailing(usize),
+    /// A frame announces more bytes than [`MAX_FRAME_BYTES`](crate::MAX_FRAME_BYTES).
+    TooLong(usize),
+}
 
-impl std::fmt::Display for DecodeError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("malformed frame")
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short { expected, found } => {
+                write!(f, "a field needs {expected} bytes, {found} are left in the frame")
+            }
+            Self::Unknown { what, value } => write!(f, "there is no {what} {value}"),
+            Self::Trailing(bytes) => write!(f, "{bytes} bytes are left over behind the last field"),
+            Self::TooLong(bytes) => {
+                write!(f, "a frame of {bytes} bytes, the limit is {}", crate::MAX_FRAME_BYTES)
+            }
+        }
     }
 }
 
 impl std::error::Error for DecodeError {}
 
-type Decoded<T> = Result<T, DecodeError>;
-
-/// A frame that is being written: its length is filled in at the end.
-struct Frame<'out> {
-    out: &'out mut Vec<u8>,
-    start: usize,
+/// Appends a frame to `out`: its length, then what `body` appends.
+pub(crate) fn frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    body(out);
+    let bytes = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&bytes.to_le_bytes());
 }
 
-impl<'out> Frame<'out> {
-    fn new(out: &'out mut Vec<u8>, tag: u8) -> Self {
-        let start = out.len();
-        out.extend_from_slice(&[0; 4]);
-        out.push(tag);
-        Frame { out, start }
-    }
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
 
-    fn byte(&mut self, value: u8) -> &mut Self {
-        self.out.push(value);
-        self
-    }
+pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
 
-    fn int(&mut self, value: i32) -> &mut Self {
-        self.out.extend_from_slice(&value.to_ne_bytes());
-        self
-    }
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_u32(out, bytes.len() as u32);
+    out.extend_from_slice(bytes);
+}
 
-    fn uint(&mut self, value: u32) -> &mut Self {
-        self.out.extend_from_slice(&value.to_ne_bytes());
-        self
-    }
-
-    fn long(&mut self, value: u64) -> &mut Self {
-        self.out.extend_from_slice(&value.to_ne_bytes());
-        self
-    }
-
-    fn bytes(&mut self, value: &[u8]) -> &mut Self {
-        self.uint(value.len() as u32);
-        self.out.extend_from_slice(value);
-        self
-    }
-
-    fn option(&mut self, value: Option<&[u8]>) -> &mut Self {
-        match value {
-            Some(value) => self.byte(1).bytes(value),
-            None => self.byte(0),
-        }
-    }
-
-    fn list(&mut self, values: &[Vec<u8>]) -> &mut Self {
-        self.uint(values.len() as u32);
-        for value in values {
-            self.bytes(value);
-        }
-        self
-    }
-
-    fn finish(&mut self) {
-        let length = (self.out.len() - self.start - 4) as u32;
-        self.out[self.start..self.start + 4].copy_from_slice(&length.to_ne_bytes());
+pub(crate) fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+    put_u32(out, items.len() as u32);
+    for item in items {
+        put(out, item);
     }
 }
 
-/// What is left of a body that is being read.
-struct Body<'a>(&'a [u8]);
+pub(crate) fn put_option<T>(out: &mut Vec<u8>, value: Option<&T>, put: impl Fn(&mut Vec<u8>, &T)) {
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put(out, value);
+    }
+}
 
-impl<'a> Body<'a> {
-    fn take(&mut self, count: usize) -> Decoded<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(DecodeError)?;
+/// Takes the fields of a frame one by one.
+pub(crate) struct Fields<'a>(pub &'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], DecodeError> {
+        let short = DecodeError::Short { expected: bytes, found: self.0.len() };
+        let (field, rest) = self.0.split_at_checked(bytes).ok_or(short)?;
         self.0 = rest;
-        Ok(taken)
+        Ok(field)
     }
 
-    fn array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
-        self.take(N)?.try_into().map_err(|_| DecodeError)
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
     }
 
-    fn byte(&mut self) -> Decoded<u8> {
-        Ok(self.array::<1>()?[0])
+    pub fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.array().map(|[byte]| byte)
     }
 
-    fn int(&mut self) -> Decoded<i32> {
-        Ok(i32::from_ne_bytes(self.array()?))
+    pub fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_le_bytes)
     }
 
-    fn uint(&mut self) -> Decoded<u32> {
-        Ok(u32::from_ne_bytes(self.array()?))
+    pub fn i32(&mut self) -> Result<i32, DecodeError> {
+        self.array().map(i32::from_le_bytes)
     }
 
-    fn long(&mut self) -> Decoded<u64> {
-        Ok(u64::from_ne_bytes(self.array()?))
+    pub fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_le_bytes)
     }
 
-    fn id(&mut self) -> Decoded<PortId> {
-        Ok(PortId(self.long()?))
+    pub fn bytes(&mut self) -> Result<Vec<u8>, DecodeError> {
+        let bytes = self.u32()? as usize;
+        self.take(bytes).map(<[u8]>::to_vec)
     }
 
-    fn bytes(&mut self) -> Decoded<Vec<u8>> {
-        let length = self.uint()? as usize;
-        Ok(self.take(length)?.to_vec())
+    pub fn list<T>(
+        &mut self,
+        item: impl Fn(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        // Not allocated in advance: the announced number is only as good as the bytes that follow.
+        (0..self.u32()?).map(|_| item(self)).collect()
     }
 
-    fn option(&mut self) -> Decoded<Option<Vec<u8>>> {
-        match self.byte()? {
+    pub fn option<T>(
+        &mut self,
+        item: impl Fn(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        match self.u8()? {
             0 => Ok(None),
-            1 => Ok(Some(self.bytes()?)),
-            _ => Err(DecodeError),
+            1 => item(self).map(Some),
+            value => Err(DecodeError::Unknown { what: "presence flag", value }),
         }
     }
 
-    fn list(&mut self) -> Decoded<Vec<Vec<u8>>> {
-        let count = self.uint()?;
-        (0..count).map(|_| self.bytes()).collect()
-    }
-
-    fn ints(&mut self) -> Decoded<Vec<i32>> {
-        let count = self.uint()?;
-        (0..count).map(|_| self.int()).collect()
-    }
-
-    fn end<T>(self, value: T) -> Decoded<T> {
+    /// Nothing may be left.
+    pub fn end(self) -> Result<(), DecodeError> {
         if self.0.is_empty() {
-            Ok(value)
+            Ok(())
         } else {
-            Err(DecodeError)
+            Err(DecodeError::Trailing(self.0.len()))
         }
-    }
-}
-
-impl Ending {
-    fn encode(self, frame: &mut Frame) {
-        match self.eof_timeout_ms {
-            Some(ms) => frame.byte(1).uint(ms),
-            None => frame.byte(0),
-        };
-        frame.uint(self.kill_timeout_ms).byte(match self.orphans {
-            Orphans::Kill => 0,
-            Orphans::Leave => 1,
-        });
-    }
-
-    fn decode(body: &mut Body) -> Decoded<Ending> {
-        let eof_timeout_ms = match body.byte()? {
-            0 => None,
-            1 => Some(body.uint()?),
-            _ => return Err(DecodeError),
-        };
-        let kill_timeout_ms = body.uint()?;
-        let orphans = match body.byte()? {
-            0 => Orphans::Kill,
-            1 => Orphans::Leave,
-            _ => return Err(DecodeError),
-        };
-        Ok(Ending { eof_timeout_ms, kill_timeout_ms, orphans })
-    }
-}
-
-impl Spawn {
-    fn encode(&self, out: &mut Vec<u8>) {
-        let mut frame = Frame::new(out, 0);
-        frame.long(self.id.0).bytes(&self.file).list(&self.args).list(&self.env).option(self.dir.as_deref());
-        frame.uint(self.fds.len() as u32);
-        for fd in &self.fds {
-            frame.int(*fd);
-        }
-        self.ending.encode(&mut frame);
-        frame.option(self.cgroup.as_deref()).finish();
-    }
-
-    fn decode(body: &mut Body) -> Decoded<Spawn> {
-        Ok(Spawn {
-            id: body.id()?,
-            file: body.bytes()?,
-            args: body.list()?,
-            env: body.list()?,
-            dir: body.option()?,
-            fds: body.ints()?,
-            ending: Ending::decode(body)?,
-            cgroup: body.option()?,
-        })
-    }
-}
-
-impl Target {
-    fn decode(body: &mut Body) -> Decoded<Target> {
-        match body.byte()? {
-            0 => Ok(Target::Leader),
-            1 => Ok(Target::Group),
-            2 => Ok(Target::Tree),
-            _ => Err(DecodeError),
-        }
-    }
-}
-
-impl Stage {
-    fn decode(body: &mut Body) -> Decoded<Stage> {
-        match body.byte()? {
-            0 => Ok(Stage::Fork),
-            1 => Ok(Stage::Chdir),
-            2 => Ok(Stage::Exec),
-            _ => Err(DecodeError),
-        }
-    }
-}
-
-impl Request {
-    /// Adds the request to `out`, as one frame.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Request::Spawn(spawn) => spawn.encode(out),
-            Request::Close { id } => Frame::new(out, 1).long(id.0).finish(),
-            Request::Signal { id, ticket, signal, target } => {
-                Frame::new(out, 2).long(id.0).long(*ticket).int(*signal).byte(*target as u8).finish();
-            }
-        }
-    }
-
-    /// The request that the body of a frame is.
-    pub fn decode(body: &[u8]) -> Result<Request, DecodeError> {
-        let mut body = Body(body);
-        let request = match body.byte()? {
-            0 => Request::Spawn(Box::new(Spawn::decode(&mut body)?)),
-            1 => Request::Close { id: body.id()? },
-            2 => Request::Signal {
-                id: body.id()?,
-                ticket: body.long()?,
-                signal: body.int()?,
-                target: Target::decode(&mut body)?,
-            },
-            _ => return Err(DecodeError),
-        };
-        body.end(request)
-    }
-}
-
-impl Event {
-    /// Adds the event to `out`, as one frame.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Event::Spawned { id, os_pid } => Frame::new(out, 0).long(id.0).uint(*os_pid).finish(),
-            Event::Refused { id, stage, errno } => {
-                Frame::new(out, 1).long(id.0).byte(*stage as u8).int(*errno).finish();
-            }
-            Event::Exited { id, status, usage } => {
-                let Usage { user_us, system_us, max_rss_kib } = usage;
-                Frame::new(out, 2)
-                    .long(id.0)
-                    .int(*status)
-                    .long(*user_us)
-                    .long(*system_us)
-                    .long(*max_rss_kib)
-                    .finish();
-            }
-            Event::Ended { id } => Frame::new(out, 3).long(id.0).finish(),
-            Event::Signalled { id, ticket, errno } => {
-                Frame::new(out, 4).long(id.0).long(*ticket).int(*errno).finish();
-            }
-        }
-    }
-
-    /// The event that the body of a frame is.
-    pub fn decode(body: &[u8]) -> Result<Event, DecodeError> {
-        let mut body = Body(body);
-        let tag = body.byte()?;
-        let id = body.id()?;
-        let event = match tag {
-            0 => Event::Spawned { id, os_pid: body.uint()? },
-            1 => Event::Refused { id, stage: Stage::decode(&mut body)?, errno: body.int()? },
-            2 => Event::Exited {
-                id,
-                status: body.int()?,
-                usage: Usage { user_us: body.long()?, system_us: body.long()?, max_rss_kib: body.long()? },
-            },
-            3 => Event::Ended { id },
-            4 => Event::Signalled { id, ticket: body.long()?, errno: body.int()? },
-            _ => return Err(DecodeError),
-        };
-        body.end(event)
     }
 }

@@ -1,47 +1,55 @@
-//! Finds the frames in a stream of bytes.
+//! Cuts a stream of bytes into frames.
 
-use crate::DecodeError;
+use crate::codec::DecodeError;
 
-/// The longest body, in bytes: the 2 MiB that the kernel takes as arguments and environment, with room to spare.
-pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of the longest frame, its length not counted. More than any system takes as arguments and environment
+/// (6 MiB on Linux, with an unlimited stack), so that what is too long for `exec` is refused by `exec`.
+pub const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes that have been received, up to the end of the last whole frame and beyond.
-#[derive(Default)]
+/// What a [`Frames`] that has nothing to hold may keep allocated.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// The frames in a stream, as it arrives.
+#[derive(Debug, Default)]
 pub struct Frames {
     buffer: Vec<u8>,
     start: usize,
 }
 
 impl Frames {
-    /// Adds bytes as they were received.
+    /// Takes what has arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.start == self.buffer.len() {
             self.buffer.clear();
+            self.buffer.shrink_to(KEPT_BYTES);
             self.start = 0;
         }
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The body of the next frame; `None` if it is not whole yet.
+    /// The next frame, without its length; `None` until it is whole.
     ///
-    /// An error means that the other end does not speak this protocol.
-    pub fn next_body(&mut self) -> Result<Option<&[u8]>, DecodeError> {
-        let rest = &self.buffer[self.start..];
-        let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
-        let length = u32::from_ne_bytes(*length) as usize;
+    /// After an error the stream cannot be read on: where the next frame begins is not known.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, DecodeError> {
+        let Some((length, rest)) = self.buffer[self.start..].split_first_chunk() else {
+            self.settle();
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*length) as usize;
         if length > MAX_FRAME_BYTES {
-            return Err(DecodeError);
+            return Err(DecodeError::TooLong(length));
         }
         if rest.len() < length {
+            self.settle();
             return Ok(None);
         }
-        let body = self.start + 4;
-        self.start = body + length;
-        Ok(Some(&self.buffer[body..self.start]))
+        let from = self.start + 4;
+        self.start = from + length;
+        Ok(Some(&self.buffer[from..from + length]))
     }
 
-    /// Whether everything received has been taken.
-    pub fn is_empty(&self) -> bool {
-        self.start == self.buffer.len()
+    /// Moves the beginning of an unfinished frame to the front, so that the buffer does not grow with the stream.
+    fn settle(&mut self) {
+        self.buffer.drain(..std::mem::take(&mut self.start));
     }
 }
