@@ -7,6 +7,10 @@ mod check;
 
 pub mod dir;
 pub mod errno;
+pub mod pidfd;
 pub mod pipe;
 pub mod poll;
+pub mod process;
+pub mod signal;
 pub mod socket;
+pub mod spawn;
