@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use libc::{EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLRDHUP};
 
-use crate::check::check;
-
 /// Events that one call of [`Epoll::wait`] brings at the most.
 const EVENTS_PER_WAIT: usize = 64;
 
@@ -102,6 +100,14 @@ impl Epoll {
 fn flags(interest: Interest) -> i32 {
     let readable = if interest.readable { EPOLLIN | EPOLLRDHUP } else { 0 };
     readable | if interest.writable { EPOLLOUT } else { 0 }
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
-//! Names of error numbers.
+//! Error numbers and their names.
 
-/// Error numbers that are compared or made elsewhere.
-pub use libc::{E2BIG, EACCES, EAGAIN, EBADF, EINVAL, EIO, EMSGSIZE, ENOENT, ENOMEM, EPIPE, ESRCH};
+pub use libc::{
+    E2BIG, EACCES, EAGAIN, EBADF, EINVAL, EIO, EMFILE, EMSGSIZE, ENOENT, ENOEXEC, ENOMEM, ENOSYS, ENOTDIR,
+    EPERM, EPIPE, ESRCH,
+};
 
+/// Names by number, as lower-case words.
 macro_rules! names {
-    ($($number:ident $name:literal)*) => {
-        /// The name of an error number in lower case, such as `enoent` (`errno(3)`); `None` if it has none that all
-        /// systems share.
+    ($($constant:ident $name:literal),* $(,)?) => {
+        /// The name of an error number as Erlang writes it, such as `enoent`; `None` if it has none here.
         pub fn name(number: i32) -> Option<&'static str> {
             match number {
-                $(libc::$number => Some($name),)*
+                $(libc::$constant => Some($name),)*
                 _ => None,
             }
         }
@@ -17,85 +19,89 @@ macro_rules! names {
 }
 
 names! {
-    EPERM "eperm"
-    ENOENT "enoent"
-    ESRCH "esrch"
-    EINTR "eintr"
-    EIO "eio"
-    ENXIO "enxio"
-    E2BIG "e2big"
-    ENOEXEC "enoexec"
-    EBADF "ebadf"
-    ECHILD "echild"
-    EAGAIN "eagain"
-    ENOMEM "enomem"
-    EACCES "eacces"
-    EFAULT "efault"
-    ENOTBLK "enotblk"
-    EBUSY "ebusy"
-    EEXIST "eexist"
-    EXDEV "exdev"
-    ENODEV "enodev"
-    ENOTDIR "enotdir"
-    EISDIR "eisdir"
-    EINVAL "einval"
-    ENFILE "enfile"
-    EMFILE "emfile"
-    ENOTTY "enotty"
-    ETXTBSY "etxtbsy"
-    EFBIG "efbig"
-    ENOSPC "enospc"
-    ESPIPE "espipe"
-    EROFS "erofs"
-    EMLINK "emlink"
-    EPIPE "epipe"
-    EDOM "edom"
-    ERANGE "erange"
-    EDEADLK "edeadlk"
-    ENAMETOOLONG "enametoolong"
-    ENOLCK "enolck"
-    ENOSYS "enosys"
-    ENOTEMPTY "enotempty"
-    ELOOP "eloop"
-    ENOMSG "enomsg"
-    EIDRM "eidrm"
-    EREMOTE "eremote"
-    EPROTO "eproto"
-    EBADMSG "ebadmsg"
-    EOVERFLOW "eoverflow"
-    EILSEQ "eilseq"
-    EUSERS "eusers"
-    ENOTSOCK "enotsock"
-    EDESTADDRREQ "edestaddrreq"
-    EMSGSIZE "emsgsize"
-    EPROTOTYPE "eprototype"
-    ENOPROTOOPT "enoprotoopt"
-    EPROTONOSUPPORT "eprotonosupport"
-    ESOCKTNOSUPPORT "esocktnosupport"
-    EOPNOTSUPP "eopnotsupp"
-    EPFNOSUPPORT "epfnosupport"
-    EAFNOSUPPORT "eafnosupport"
-    EADDRINUSE "eaddrinuse"
-    EADDRNOTAVAIL "eaddrnotavail"
-    ENETDOWN "enetdown"
-    ENETUNREACH "enetunreach"
-    ENETRESET "enetreset"
-    ECONNABORTED "econnaborted"
-    ECONNRESET "econnreset"
-    ENOBUFS "enobufs"
-    EISCONN "eisconn"
-    ENOTCONN "enotconn"
-    ESHUTDOWN "eshutdown"
-    ETOOMANYREFS "etoomanyrefs"
-    ETIMEDOUT "etimedout"
-    ECONNREFUSED "econnrefused"
-    EHOSTDOWN "ehostdown"
-    EHOSTUNREACH "ehostunreach"
-    EALREADY "ealready"
-    EINPROGRESS "einprogress"
-    ESTALE "estale"
-    EDQUOT "edquot"
-    ECANCELED "ecanceled"
-    EOWNERDEAD "eownerdead"
-    ENOTRECOVERABLE "enotrecoverable"
+    E2BIG "e2big",
+    EACCES "eacces",
+    EADDRINUSE "eaddrinuse",
+    EADDRNOTAVAIL "eaddrnotavail",
+    EAFNOSUPPORT "eafnosupport",
+    EAGAIN "eagain",
+    EALREADY "ealready",
+    EBADF "ebadf",
+    EBADMSG "ebadmsg",
+    EBUSY "ebusy",
+    ECANCELED "ecanceled",
+    ECHILD "echild",
+    ECONNABORTED "econnaborted",
+    ECONNREFUSED "econnrefused",
+    ECONNRESET "econnreset",
+    EDEADLK "edeadlk",
+    EDESTADDRREQ "edestaddrreq",
+    EDOM "edom",
+    EDQUOT "edquot",
+    EEXIST "eexist",
+    EFAULT "efault",
+    EFBIG "efbig",
+    EHOSTUNREACH "ehostunreach",
+    EIDRM "eidrm",
+    EILSEQ "eilseq",
+    EINPROGRESS "einprogress",
+    EINTR "eintr",
+    EINVAL "einval",
+    EIO "eio",
+    EISCONN "eisconn",
+    EISDIR "eisdir",
+    ELOOP "eloop",
+    EMFILE "emfile",
+    EMLINK "emlink",
+    EMSGSIZE "emsgsize",
+    ENAMETOOLONG "enametoolong",
+    ENETDOWN "enetdown",
+    ENETRESET "enetreset",
+    ENETUNREACH "enetunreach",
+    ENFILE "enfile",
+    ENOBUFS "enobufs",
+    ENODEV "enodev",
+    ENOENT "enoent",
+    ENOEXEC "enoexec",
+    ENOLCK "enolck",
+    ENOMEM "enomem",
+    ENOMSG "enomsg",
+    ENOSPC "enospc",
+    ENOSYS "enosys",
+    ENOTBLK "enotblk",
+    ENOTCONN "enotconn",
+    ENOTDIR "enotdir",
+    ENOTEMPTY "enotempty",
+    ENOTSOCK "enotsock",
+    ENOTSUP "enotsup",
+    ENOTTY "enotty",
+    ENXIO "enxio",
+    EOVERFLOW "eoverflow",
+    EPERM "eperm",
+    EPIPE "epipe",
+    EPROTO "eproto",
+    EPROTONOSUPPORT "eprotonosupport",
+    ERANGE "erange",
+    EROFS "erofs",
+    ESPIPE "espipe",
+    ESRCH "esrch",
+    ESTALE "estale",
+    ETIMEDOUT "etimedout",
+    ETXTBSY "etxtbsy",
+    EUSERS "eusers",
+    EXDEV "exdev",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn an_error_has_the_name_that_erlang_gives_it() {
+        assert_eq!(name(libc::ENOENT), Some("enoent"));
+        assert_eq!(name(libc::E2BIG), Some("e2big"));
+        assert_eq!(name(libc::ENOEXEC), Some("enoexec"));
+        assert_eq!(name(0), None);
+        assert_eq!(name(-1), None);
+    }
 }
