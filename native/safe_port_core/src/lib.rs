@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod driver;
 pub mod reader;
 pub mod writer;

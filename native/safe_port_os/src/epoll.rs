@@ -71,10 +71,12 @@ impl Epoll {
     pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT];
         // Rounded up: waking up before the time is over would mean a loop that does not wait.
-        let ms = timeout.map_or(-1, |time| i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
+        let ms =
+            timeout.map_or(-1, |time| i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
         // SAFETY: the kernel writes at most as many events as the array has room for.
-        let count =
-            check(unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), events.len() as i32, ms) });
+        let count = check(unsafe {
+            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), events.len() as i32, ms)
+        });
         match count {
             Ok(count) => ready.extend(events[..count as usize].iter().map(|event| {
                 let has = |flags: i32| event.events & flags as u32 != 0;

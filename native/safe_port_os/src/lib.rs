@@ -7,6 +7,7 @@
 //! What this crate does *not* do: decide anything.
 
 pub mod dir;
+pub mod epoll;
 pub mod errno;
 pub mod pipe;
 pub mod poll;

@@ -15,6 +15,11 @@ use crate::driver::{Driver, Locking};
 
 pub use super::load::LoadError;
 
+/// Mode of [`Host::select`]: wait until something can be read.
+pub const READ: u32 = 1;
+/// Mode of [`Host::select`]: wait until something can be written.
+pub const WRITE: u32 = 2;
+
 /// What the runner does for a port's driver. All methods may be called from any thread; none may block for long.
 ///
 /// Processes and monitors are numbers of the runner's choice, never 0. See [`PortHandle`](crate::PortHandle) for what
@@ -36,7 +41,7 @@ pub trait Host: Send + Sync + 'static {
     fn read_timer(&self) -> Option<u64>;
     /// D5.
     fn run(&self, key: Option<u64>, job: Job);
-    /// D6: adds to the modes `ready` (1 read, 2 write) of `fd`. Takes `source` if `fd` was not watched yet. The error
+    /// D6: adds to the modes `ready` ([`READ`], [`WRITE`]) of `fd`. Takes `source` if `fd` was not watched yet. The error
     /// is an error number.
     fn select(&self, fd: i32, ready: u32, source: &mut Option<Source>) -> Result<(), i32>;
     /// D6: takes away from the modes of `fd`.
@@ -353,11 +358,25 @@ pub struct Source {
 // SAFETY: a driver's source is `Send` and `Sync`, and is only used by drop.
 unsafe impl Send for Source {}
 
+impl Source {
+    /// `stop_select`; the error is the message of a panic.
+    pub fn release(self) -> Result<(), String> {
+        let result = self.stop();
+        std::mem::forget(self);
+        result
+    }
+
+    fn stop(&self) -> Result<(), String> {
+        let mut answer = Buffer::default();
+        // SAFETY: `source` came from the library that `calls` is of; `release` and drop use it last, and once.
+        let status = unsafe { (self.calls.stop_select)(self.source, &mut answer) };
+        done(status, &answer)
+    }
+}
+
 impl Drop for Source {
     fn drop(&mut self) {
-        let mut answer = Buffer::default();
-        // SAFETY: `source` came from the library that `calls` is of; this is its last use.
-        unsafe { (self.calls.stop_select)(self.source, &mut answer) };
+        let _ = self.stop();
     }
 }
 
