@@ -9,10 +9,15 @@
 pub mod dir;
 pub mod epoll;
 pub mod errno;
+#[cfg(target_os = "linux")]
+pub mod pidfd;
 pub mod pipe;
 pub mod poll;
+pub mod process;
+pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod wait;
 
 use std::io;
 

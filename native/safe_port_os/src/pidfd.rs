@@ -1,46 +1,29 @@
-//! Descriptors of processes, which keep meaning the process they were opened for.
+//! Descriptors of processes, which mean one process for ever, however often its number is used again.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::check::check;
+use crate::check;
 use crate::process::Pid;
 
-/// A process, however often its number is used again.
+/// A process. Its number may be used by another one once it is reaped; this never means that other.
+#[derive(Debug)]
 pub struct PidFd(OwnedFd);
 
 impl PidFd {
-    /// `pidfd_open(2)`. `ENOSYS` before Linux 5.3 and on other systems.
+    /// `pidfd_open(2)`: the process that has the number `pid` now. `ENOSYS` before Linux 5.3.
     pub fn open(pid: Pid) -> io::Result<PidFd> {
-        #[cfg(target_os = "linux")]
-        {
-            // SAFETY: takes integers only.
-            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.get(), 0) };
-            let fd = check(i32::try_from(fd).unwrap_or(-1))?;
-            // SAFETY: the descriptor is new and nothing else owns it.
-            Ok(PidFd(unsafe { OwnedFd::from_raw_fd(fd) }))
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = pid;
-            Err(io::Error::from_raw_os_error(libc::ENOSYS))
-        }
+        // SAFETY: takes integers only.
+        let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.get(), 0) })?;
+        // SAFETY: the call has just made this descriptor, and nobody else knows it.
+        Ok(PidFd(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 
-    /// `pidfd_send_signal(2)`: `ESRCH` if the process has been reaped.
-    pub fn signal(&self, signal: i32) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        {
-            let info = std::ptr::null::<libc::siginfo_t>();
-            // SAFETY: takes integers and a null pointer, which means the same as kill(2).
-            let result =
-                unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, info, 0) };
-            check(i32::try_from(result).unwrap_or(-1)).map(drop)
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = (self.0.as_raw_fd(), signal);
-            Err(io::Error::from_raw_os_error(libc::ENOSYS))
-        }
+    /// `pidfd_send_signal(2)`: `ESRCH` if the process has ended and was reaped.
+    pub fn send(&self, signal: i32) -> io::Result<()> {
+        let info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: takes integers and a null pointer, which makes it the same as `kill(2)`.
+        check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, info, 0) })
+            .map(drop)
     }
 }

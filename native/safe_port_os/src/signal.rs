@@ -1,109 +1,128 @@
-//! Dispositions and masks of signals, and the news of ended children as something to poll for.
+//! Sending signals, not receiving them, and the one signal that is news: that a child has ended.
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr;
 
-use crate::check::check;
-
-/// `SIGTERM`, `SIGKILL` and so on, as numbers.
 pub use libc::{SIGCONT, SIGKILL, SIGTERM};
 
-/// The highest signal number there is.
-const LAST: libc::c_int = 64;
+use crate::check;
+use crate::process::Pid;
 
-/// `sigaction(2)` with `SIG_DFL` for every signal that can be changed. Async-signal-safe.
-pub fn reset_all() {
-    // SAFETY: an all-zero sigaction is `SIG_DFL` with an empty mask and no flags; numbers that cannot be changed are
-    // refused, which does not matter.
-    unsafe {
-        let action: libc::sigaction = MaybeUninit::zeroed().assume_init();
-        for number in 1..=LAST {
-            libc::sigaction(number, &raw const action, std::ptr::null_mut());
+/// `kill(2)`: sends `signal` to `pid`, which must be known to be the process meant: a child that is not reaped.
+///
+/// With signal 0 it only asks whether it could be sent.
+pub fn send(pid: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: takes integers only; a `Pid` is greater than 1, so one process is meant.
+    check(unsafe { libc::kill(pid.get(), signal) }).map(drop)
+}
+
+/// `killpg(2)`: sends `signal` to the process group of `leader`, which must be known to be the group meant: its leader is
+/// a child that is not reaped.
+pub fn send_group(leader: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: takes integers only; a `Pid` is greater than 1, so neither our own group nor every process is meant.
+    check(unsafe { libc::killpg(leader.get(), signal) }).map(drop)
+}
+
+/// `sigaction(2)` with `SIG_DFL`: no signal is ignored or handled any more. Ignored ones would be inherited through
+/// `exec`, and an ignored SIGCHLD loses the status of every child.
+///
+/// For the beginning of a program, before it has threads.
+pub fn default_all() {
+    for number in 1..=64 {
+        // The bare call, since the C library keeps two numbers to itself and does not change them for others, even if
+        // they were inherited as ignored.
+        #[cfg(target_os = "linux")]
+        {
+            const MASK_BYTES: usize = 8;
+            let default = [0_u64; 8];
+            let none = ptr::null_mut::<u64>();
+            // SAFETY: all zeros is `SIG_DFL` without flags and with an empty mask, in more room than any architecture's
+            // structure takes; the call only reads it. Numbers that cannot be changed are refused, which is as good.
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), none, MASK_BYTES) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        // SAFETY: the default action runs no code of ours; numbers that do not exist are refused.
+        unsafe {
+            libc::signal(number, libc::SIG_DFL);
         }
     }
 }
 
-/// `sigaction(2)` with `SIG_IGN`: signals that a terminal or a service manager sends to everyone.
-pub fn ignore_what_is_sent_to_everyone() {
-    let numbers = [
-        libc::SIGHUP,
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGTERM,
-        libc::SIGPIPE,
-        libc::SIGALRM,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGTSTP,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-    ];
-    for number in numbers {
-        // SAFETY: ignoring a signal runs no code of ours.
-        unsafe { libc::signal(number, libc::SIG_IGN) };
-    }
-}
-
-/// A set of blocked signals.
-pub struct Mask(libc::sigset_t);
-
-/// `pthread_sigmask(3)`: blocks every signal in this thread; the mask it had.
-pub fn block_all() -> Mask {
-    let mut all = MaybeUninit::uninit();
-    let mut old = MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises the one set, pthread_sigmask the other; both only fail for bad arguments.
+/// `pthread_sigmask(3)`: blocks every signal in this thread and those it will start. SIGKILL and SIGSTOP cannot be.
+pub fn block_all() {
+    // SAFETY: sigset_t is plain data; `sigfillset` initialises it, and the mask changed is that of this thread.
     unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
-        Mask(old.assume_init())
+        let mut all: libc::sigset_t = mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
     }
 }
 
-/// `pthread_sigmask(3)`: gives this thread the mask it had.
-pub fn restore(mask: &Mask) {
-    // SAFETY: the set came from `block_all`.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut()) };
-}
-
-/// `pthread_sigmask(3)`: blocks nothing in this thread. Async-signal-safe.
-pub fn unblock_all() {
-    let mut none = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set.
+/// `sigprocmask(2)`: blocks nothing. Safe between fork and exec.
+pub(crate) fn unblock_all() {
+    // SAFETY: sigset_t is plain data, `sigemptyset` initialises it; both calls are async-signal-safe.
     unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        let mut none: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }
 }
 
-/// Becomes readable when a child has ended: `signalfd(2)` for SIGCHLD.
-#[cfg(target_os = "linux")]
+/// The set that holds SIGCHLD alone.
+fn child_set() -> libc::sigset_t {
+    // SAFETY: sigset_t is plain data, `sigemptyset` initialises it, and SIGCHLD is a signal.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        set
+    }
+}
+
+/// Becomes readable when a child has ended. SIGCHLD must be blocked in every thread, with its default disposition.
+#[derive(Debug)]
 pub struct ChildNews(OwnedFd);
 
-#[cfg(target_os = "linux")]
 impl ChildNews {
-    /// Blocks SIGCHLD in this thread and those it starts, and opens the descriptor.
+    /// `signalfd(2)`.
+    #[cfg(target_os = "linux")]
     pub fn new() -> io::Result<ChildNews> {
-        use std::os::fd::FromRawFd;
-        let mut set = MaybeUninit::uninit();
-        // SAFETY: the set is initialised before it is used; the descriptor is new and nothing else owns it.
+        let set = child_set();
+        // SAFETY: the set is initialised and only read; the descriptor is new, and nobody else knows it.
         unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
-            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-            let fd = check(libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
-            Ok(ChildNews(OwnedFd::from_raw_fd(fd)))
+            let fd = check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+            Ok(ChildNews(std::os::fd::FromRawFd::from_raw_fd(fd)))
         }
     }
 
-    /// Makes it unreadable until the next child ends.
+    /// `sigwait(3)` in a thread of its own, which writes to a pipe.
+    #[cfg(not(target_os = "linux"))]
+    pub fn new() -> io::Result<ChildNews> {
+        use crate::pipe;
+        let (reader, writer) = pipe::pipe()?;
+        pipe::set_nonblocking(reader.as_fd(), true)?;
+        pipe::set_nonblocking(writer.as_fd(), true)?;
+        let wait = move || loop {
+            let (set, mut number) = (child_set(), 0);
+            // SAFETY: the set is initialised and only read; the call writes one int.
+            unsafe { libc::sigwait(&raw const set, &raw mut number) };
+            // A full pipe is readable, which is all that is wanted.
+            let _ = pipe::write(writer.as_fd(), &[1]);
+        };
+        std::thread::Builder::new().name("child_news".into()).spawn(wait)?;
+        Ok(ChildNews(reader))
+    }
+
+    /// Makes it unreadable until the next child ends. Children must be looked for after this, not before.
     pub fn drain(&self) {
-        let mut buffer = [0; 1024];
-        while crate::pipe::read(self.0.as_fd(), &mut buffer).is_ok_and(|count| count == buffer.len()) {}
+        // One signal, however many children: the second SIGCHLD is dropped while the first is pending.
+        let mut buffer = [0; mem::size_of::<libc::siginfo_t>()];
+        let _ = crate::pipe::read(self.0.as_fd(), &mut buffer);
     }
 }
 
-#[cfg(target_os = "linux")]
 impl AsFd for ChildNews {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -1,6 +1,10 @@
 //! Starting processes.
 
+mod child;
 mod close;
 mod daemon;
 
+pub use child::{Failure, Passed, Program, Slot, Spawner, Stage};
 pub use daemon::daemon;
+
+pub(crate) use close::close_all_but;

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 /// `close_range(2)`: closes every descriptor whose number is not in `kept`, which must be sorted.
 ///
 /// Where the call is missing (before Linux 5.9), by a walk over `/proc/self/fd`.
-pub(super) fn close_all_but(kept: &[RawFd]) {
+pub(crate) fn close_all_but(kept: &[RawFd]) {
     let mut first = 0;
     for number in kept {
         close_range(first, *number - 1, kept);
