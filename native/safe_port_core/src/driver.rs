@@ -46,7 +46,7 @@ use self::lane::Lane;
 use self::poller::Poller;
 use self::pool::{Limits, Pool, Work};
 use self::port::Job;
-use self::registry::Registry;
+use self::registry::{Origin, Registry};
 use self::slot::slot;
 
 /// Threads that run callbacks, at the most.
@@ -143,7 +143,7 @@ impl Runner {
         }));
         for library in built_in {
             // Their `init` is called here, on the caller's thread: it is short. One that refuses is not in the list.
-            runner.0.registry.load(&runner.0, *library, None, slot().0);
+            runner.0.registry.load(&runner.0, *library, Origin::BuiltIn, slot().0);
         }
         Ok(runner)
     }
@@ -153,9 +153,17 @@ impl Runner {
         let (replier, reply) = slot();
         let shared = Arc::clone(&self.0);
         self.0.task(move || match Library::load(&path) {
-            Ok(library) => shared.registry.load(&shared, library, Some(path), replier),
+            Ok(library) => shared.registry.load(&shared, library, Origin::File(path), replier),
             Err(error) => replier.answer(Ok(Err(LoadRefusal::File(error)))),
         });
+        reply
+    }
+
+    /// Loads a driver that is linked in, which can be unloaded as one from a file.
+    pub fn add(&self, library: Library) -> Reply<Result<Loaded, LoadRefusal>> {
+        let (replier, reply) = slot();
+        let shared = Arc::clone(&self.0);
+        self.0.task(move || shared.registry.load(&shared, library, Origin::Added, replier));
         reply
     }
 

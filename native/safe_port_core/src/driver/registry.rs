@@ -147,7 +147,7 @@ pub enum UnloadMode {
 pub struct DriverInfo {
     /// Its name.
     pub name: String,
-    /// The file it was loaded from; `None` if it is built in.
+    /// The file it was loaded from; `None` if it is linked in.
     pub path: Option<PathBuf>,
     /// How often it has to be unloaded.
     pub loads: usize,
@@ -160,9 +160,29 @@ pub struct DriverInfo {
 type LoadReply = Replier<Result<Loaded, LoadRefusal>>;
 type UnloadReply = Replier<Result<usize, UnloadRefusal>>;
 
+/// Where a driver is from.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// Linked in, to stay.
+    BuiltIn,
+    /// Linked in, and loaded like others.
+    Added,
+    /// A library.
+    File(PathBuf),
+}
+
+impl Origin {
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Origin::File(path) => Some(path.clone()),
+            Origin::BuiltIn | Origin::Added => None,
+        }
+    }
+}
+
 struct Entry {
     driver: Arc<Driver>,
-    path: Option<PathBuf>,
+    origin: Origin,
     loads: usize,
     stage: Stage,
 }
@@ -174,7 +194,7 @@ enum Stage {
     /// No load is left; who waits for the last port to close.
     Unloading(Vec<UnloadReply>),
     /// `finish` is being called; what is to be loaded after that.
-    Finishing(Vec<(Library, Option<PathBuf>, LoadReply)>),
+    Finishing(Vec<(Library, Origin, LoadReply)>),
 }
 
 /// All drivers.
@@ -195,7 +215,7 @@ impl Registry {
         let entries = lock(&self.entries);
         let info = |(name, entry): (&String, &Entry)| DriverInfo {
             name: name.clone(),
-            path: entry.path.clone(),
+            path: entry.origin.path(),
             loads: entry.loads,
             ports: lock(&entry.driver.users).ports.len(),
             unloading: matches!(entry.stage, Stage::Unloading(_) | Stage::Finishing(_)),
@@ -206,18 +226,18 @@ impl Registry {
     }
 
     /// Adds `library`, after its `init`, or counts one load more if it is there.
-    pub fn load(&self, runner: &Shared, library: Library, path: Option<PathBuf>, reply: LoadReply) {
+    pub fn load(&self, runner: &Shared, library: Library, origin: Origin, reply: LoadReply) {
         let name = library.name().to_owned();
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(&name) else {
             let driver = Arc::new(Driver::new(runner.next_id(), library));
             let stage = Stage::Initialising(vec![reply]);
-            entries.insert(name.clone(), Entry { driver, path, loads: 0, stage });
+            entries.insert(name.clone(), Entry { driver, origin, loads: 0, stage });
             drop(entries);
             return self.initialised(&name, &library.init());
         };
         if let Stage::Finishing(later) = &mut entry.stage {
-            later.push((library, path, reply));
+            later.push((library, origin, reply));
             return;
         }
         if entry.driver.library != library {
@@ -265,7 +285,7 @@ impl Registry {
     pub fn unload(&self, runner: &Arc<Shared>, name: &str, mode: UnloadMode, reply: UnloadReply) {
         let mut entries = lock(&self.entries);
         let refusal = match entries.get_mut(name) {
-            Some(Entry { path: None, .. }) => UnloadRefusal::BuiltIn,
+            Some(Entry { origin: Origin::BuiltIn, .. }) => UnloadRefusal::BuiltIn,
             Some(entry) => match &mut entry.stage {
                 Stage::Loaded if entry.loads > 1 => {
                     entry.loads -= 1;
@@ -356,8 +376,8 @@ impl Registry {
             reply.answer(Ok(Ok(0)));
         }
         if let Some(Entry { stage: Stage::Finishing(later), .. }) = entry {
-            for (library, path, reply) in later {
-                self.load(runner, library, path, reply);
+            for (library, origin, reply) in later {
+                self.load(runner, library, origin, reply);
             }
         }
     }

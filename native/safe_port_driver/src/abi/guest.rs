@@ -286,7 +286,8 @@ impl HostPort {
     pub fn create_port(&self, owner: u64, name: &[u8]) -> Option<HostPort> {
         let mut port = PortRef { context: std::ptr::null(), calls: self.0.calls };
         let request = Request::CreatePort { owner, name: Slice::new(name), port: &mut port };
-        (self.request(request) == 1).then_some(HostPort(port))
+        // Made only then: dropping it gives the reference back.
+        (self.request(request) == 1).then(|| HostPort(port))
     }
 }
 
