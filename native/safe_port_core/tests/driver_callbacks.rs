@@ -398,7 +398,9 @@ fn ready_async_gets_the_results_of_jobs_with_one_key_in_order() {
     });
     let port = open(&runner, "plain", script);
     let numbers: Vec<String> = (0..50).map(|number| number.to_string()).collect();
-    numbers.iter().for_each(|number| port.command(number));
+    for number in &numbers {
+        port.command(number);
+    }
     let mut results = Vec::new();
     while results.len() < numbers.len() {
         let call = port.calls.recv_timeout(LONG).unwrap();

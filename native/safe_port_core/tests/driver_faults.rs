@@ -12,7 +12,7 @@ use safe_port_core::driver::{
     Bytes, CallError, CloseMode, Config, Failure, Library, Reason, Runner, UnloadMode, MAX_LOST_WORKERS,
     MAX_WORKERS,
 };
-use safe_port_driver::{Key, Locking, Ready, Term};
+use safe_port_driver::{Key, Locking, PortHandle, Ready, Term};
 
 probe!(Plain, "plain");
 probe!(Together, "together", LOCKING: Locking = Locking::Driver);
@@ -42,11 +42,11 @@ fn panicked(port: &Opened, message: &str) {
 #[test]
 fn a_panic_in_any_callback_ends_its_port_with_the_message_and_a_stop() {
     let runner = plain();
-    let neighbour = open(&runner, "plain", Script::new().on("output", |port, data| port.output(data)));
+    let neighbour = open(&runner, "plain", Script::new().on("output", PortHandle::output));
     let (near, far) = UnixStream::pair().unwrap();
     let near = Arc::new(near);
     drop(far);
-    let prepare = move |port: &safe_port_driver::PortHandle, op: u32, _: &[u8]| {
+    let prepare = move |port: &PortHandle, op: u32, _: &[u8]| {
         match op {
             0 => port.set_timer(Duration::ZERO),
             1 => port.run(Key::None, || "done".to_owned()),
@@ -120,7 +120,7 @@ fn a_slow_callback_delays_its_own_port_only() {
     slow.command("x");
     slow.called(&["output x"]);
     slow.command("y");
-    let other = open(&runner, "plain", Script::new().on("output", |port, data| port.output(data)));
+    let other = open(&runner, "plain", Script::new().on("output", PortHandle::output));
     for _ in 0..100 {
         other.command("quick");
         other.sees(&Seen::Data(b"quick".to_vec()));

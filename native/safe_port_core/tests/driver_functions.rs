@@ -11,7 +11,7 @@ use safe_port_core::codec::Kind;
 use safe_port_core::driver::{
     BusyLimits, Bytes, CloseMode, CommandError, Failure, Library, Options, Reason, Runner,
 };
-use safe_port_driver::{Key, Locking, Term};
+use safe_port_driver::{Key, Locking, PortHandle, Term};
 
 probe!(Plain, "plain");
 probe!(Soft, "soft", SOFT_BUSY: bool = true);
@@ -76,7 +76,7 @@ fn output_in_line_mode_is_cut_into_lines() {
 #[test]
 fn a_line_that_was_not_ended_is_lost_when_the_port_is_closed() {
     let runner = plain();
-    let script = Script::new().on("output", |port, data| port.output(data));
+    let script = Script::new().on("output", PortHandle::output);
     let port = open_with(&runner, "plain", Options { line: Some(9), ..Options::default() }, script);
     port.command("rest");
     port.port.close(CloseMode::Flush);
@@ -428,7 +428,7 @@ fn terms_can_be_sent_from_a_thread_of_the_driver() {
 fn the_caller_is_known_in_calls_and_only_there() {
     let runner = plain();
     let (sender, callers) = unbounded();
-    let report = move |port: &safe_port_driver::PortHandle| {
+    let report = move |port: &PortHandle| {
         let caller = port.caller().and_then(|pid| port.pid_to_term(pid)).and_then(|term| term.as_int());
         sender.send(caller).unwrap();
     };
@@ -455,7 +455,7 @@ fn a_driver_can_make_another_port() {
     let script = Script::new().control(move |port, op, _| {
         let owner = port.pid_from_term(&Term::from(if op == 0 { 7 } else { DEAD })).unwrap();
         let (log, calls) = unbounded();
-        let script = Script::new().on("output", |port, data| port.output(data));
+        let script = Script::new().on("output", PortHandle::output);
         let driver = Plain(driver_support::probe::Probe::made(script, log));
         match port.create_port(owner, "clone", driver) {
             Ok(port) => {

@@ -346,7 +346,7 @@ impl Port {
 
     pub(super) fn push(self: &Arc<Self>, job: Job) {
         let task = Task::Port(Arc::clone(self), job);
-        // There is a thread since the port was opened, so this does not fail.
+        // Fails only if the last thread was written off and the system gives no other. The job waits for the next one.
         let _ = self.runner.pool.push(&self.lane, task);
     }
 

@@ -41,11 +41,14 @@ pub enum Seen {
     Closed,
 }
 
+/// The ports that a driver has made, each with what its owner sees.
+type Made = Arc<Mutex<Vec<(Arc<Port>, Receiver<Seen>)>>>;
+
 /// What the VM's side would be.
 pub struct Owner {
     seen: Sender<Seen>,
     /// The owners of ports that drivers made.
-    made: Arc<Mutex<Vec<(Arc<Port>, Receiver<Seen>)>>>,
+    made: Made,
 }
 
 static MONITORS: AtomicU64 = AtomicU64::new(1);
@@ -125,26 +128,22 @@ pub struct Opened {
     pub port: Arc<Port>,
     pub events: Receiver<Seen>,
     pub calls: Receiver<String>,
-    pub made: Arc<Mutex<Vec<(Arc<Port>, Receiver<Seen>)>>>,
+    pub made: Made,
     pub reply: Option<Reply<Result<(), StartRefusal>>>,
 }
 
 impl Opened {
     /// What comes next, which must be `seen`.
     pub fn sees(&self, seen: &Seen) {
-        match self.events.recv_timeout(LONG) {
-            Ok(next) => assert_eq!(next, *seen),
-            Err(_) => panic!("waited in vain for {seen:?}"),
-        }
+        let next = self.events.recv_timeout(LONG);
+        assert_eq!(next.as_ref(), Ok(seen));
     }
 
     /// The callbacks that come next, which must be `calls`.
     pub fn called(&self, calls: &[&str]) {
         for call in calls {
-            match self.calls.recv_timeout(LONG) {
-                Ok(next) => assert_eq!(next, *call),
-                Err(_) => panic!("waited in vain for the callback {call:?}"),
-            }
+            let next = self.calls.recv_timeout(LONG);
+            assert_eq!(next.as_deref(), Ok(*call));
         }
     }
 
@@ -170,7 +169,10 @@ pub fn runner(libraries: &[Library]) -> Runner {
 }
 
 static SCRIPTS: AtomicU64 = AtomicU64::new(1);
-static WAITING: Mutex<Option<HashMap<u64, (Script, Sender<String>)>>> = Mutex::new(None);
+static WAITING: Mutex<Option<HashMap<u64, Waiting>>> = Mutex::new(None);
+
+/// A script for a port that is being opened, and where its callbacks are reported.
+type Waiting = (Script, Sender<String>);
 
 /// Begins to open a port of `driver` that follows `script`.
 pub fn opening(runner: &Runner, driver: &str, options: Options, script: Script) -> Opened {
@@ -199,7 +201,7 @@ pub fn open_with(runner: &Runner, driver: &str, options: Options, script: Script
 }
 
 /// The script of the command that a driver starts with.
-fn script_of(command: &[u8]) -> (Script, Sender<String>) {
+fn script_of(command: &[u8]) -> Waiting {
     let number = std::str::from_utf8(command).unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     WAITING.lock().unwrap().as_mut().and_then(|scripts| scripts.remove(&number)).unwrap()
 }
