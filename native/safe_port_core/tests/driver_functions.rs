@@ -515,7 +515,9 @@ fn callbacks_of_all_ports_exclude_each_other_if_the_driver_wants_that() {
     };
     let ports: Vec<_> = (0..4).map(|_| open(&runner, "together", script())).collect();
     for _ in 0..50 {
-        ports.iter().for_each(|port| port.command(""));
+        for port in &ports {
+            port.command("");
+        }
     }
     for port in &ports {
         for _ in 0..50 {

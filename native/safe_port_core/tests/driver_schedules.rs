@@ -10,7 +10,8 @@ mod pool;
 #[path = "../src/driver/slot.rs"]
 mod slot;
 
-/// `loom`'s versions of what `src/driver/sync.rs` is made of.
+/// `loom`'s versions of what `src/driver/sync.rs` is made of, with the signatures of the originals.
+#[allow(clippy::unnecessary_wraps)]
 mod sync {
     pub use std::time::{Duration, Instant};
 
@@ -43,6 +44,9 @@ mod sync {
             filled: Condvar,
         }
 
+        /// There is no message.
+        pub struct Empty;
+
         pub struct Sender<T>(Arc<Shared<T>>);
         pub struct Receiver<T>(Arc<Shared<T>>);
 
@@ -65,11 +69,11 @@ mod sync {
         }
 
         impl<T> Receiver<T> {
-            pub fn try_recv(&self) -> Result<T, ()> {
-                self.0.queue.lock().unwrap().0.pop_front().ok_or(())
+            pub fn try_recv(&self) -> Result<T, Empty> {
+                self.0.queue.lock().unwrap().0.pop_front().ok_or(Empty)
             }
 
-            pub fn recv(&self) -> Result<T, ()> {
+            pub fn recv(&self) -> Result<T, Empty> {
                 let mut queue = self.0.queue.lock().unwrap();
                 loop {
                     if let Some(value) = queue.0.pop_front() {
@@ -80,13 +84,13 @@ mod sync {
             }
 
             /// No time passes here: a wait of zero may end at once, any other never.
-            pub fn recv_timeout(&self, time: Duration) -> Result<T, ()> {
+            pub fn recv_timeout(&self, time: Duration) -> Result<T, Empty> {
                 let mut queue = self.0.queue.lock().unwrap();
                 if !time.is_zero() || queue.1 == 0 {
                     drop(queue);
                     return self.recv();
                 }
-                let value = queue.0.pop_front().ok_or(());
+                let value = queue.0.pop_front().ok_or(Empty);
                 queue.1 -= usize::from(value.is_err());
                 value
             }
@@ -199,7 +203,7 @@ fn no_job_is_forgotten_when_workers_leave() {
             }
         };
         let other = push.clone();
-        let pusher = thread::spawn(move || other());
+        let pusher = thread::spawn(other);
         push();
         done.wait();
         pusher.join().unwrap();
