@@ -1,0 +1,58 @@
+defmodule SafePort.Test.Busy do
+  @moduledoc """
+  Ports whose program does not read, so that their output queue fills.
+  """
+
+  import SafePort.Test.Ports
+
+  alias SafePort.Test.{Actor, Proc}
+
+  @page 4096
+
+  @doc """
+  Opens a port whose program says "ready", waits at `gate`, and then runs `rest`, a piece of shell script.
+  """
+  @spec open_waiting(module(), String.t(), String.t(), list()) :: port() | pid()
+  def open_waiting(subject, gate, rest, options \\ []) do
+    port = open_sh(subject, "echo ready; read go < \"$1\"; #{rest}", [:binary, {:argv, [gate]} | options])
+    await_line(port, "ready")
+    port
+  end
+
+  @doc "Fills the pipe to the program, so that exactly one page of 4096 bytes is queued; returns the bytes accepted."
+  @spec fill(module(), port() | pid(), non_neg_integer()) :: pos_integer()
+  def fill(subject, port, accepted \\ 0) do
+    true = subject.command(port, :binary.copy("f", @page))
+    accepted = accepted + @page
+
+    case subject.info(port, :queue_size) do
+      {:queue_size, 0} -> fill(subject, port, accepted)
+      {:queue_size, @page} -> accepted
+    end
+  end
+
+  @doc "Makes the port busy with the default limits; returns the bytes accepted."
+  @spec make_busy(module(), port() | pid()) :: pos_integer()
+  def make_busy(subject, port) do
+    accepted = fill(subject, port)
+    true = subject.command(port, :binary.copy("b", @page))
+    accepted + @page
+  end
+
+  @doc "Has `actor` call `function`, and waits until it is held up in it."
+  @spec ask_and_wait(Actor.t(), module(), (-> term())) :: reference()
+  def ask_and_wait(actor, subject, function) do
+    reference = Actor.ask(actor, function)
+    Proc.wait_until("the caller waits", fn -> held_up?(subject, actor) end)
+    reference
+  end
+
+  defp held_up?(Port, actor), do: Process.info(actor.pid, :status) == {:status, :suspended}
+
+  defp held_up?(SafePort, actor) do
+    [status: status, current_function: function, message_queue_len: length] =
+      Process.info(actor.pid, [:status, :current_function, :message_queue_len])
+
+    status == :waiting and length == 0 and function != {Actor, :loop, 0}
+  end
+end
