@@ -9,7 +9,7 @@ defmodule SafePort.Test.Actor do
   @type t :: %__MODULE__{pid: pid()}
 
   @doc """
-  Starts an actor that is not linked to the test. With `trap_exit: true` it traps exits.
+  Starts an actor that is not linked to the test, but ends with it. With `trap_exit: true` it traps exits.
   """
   @spec start(trap_exit: boolean()) :: t()
   def start(options \\ []) do
@@ -21,7 +21,11 @@ defmodule SafePort.Test.Actor do
         loop()
       end)
 
-    %__MODULE__{pid: pid}
+    ExUnit.Callbacks.on_exit(fn -> Process.exit(pid, :kill) end)
+    actor = %__MODULE__{pid: pid}
+    # It is ready when it answers.
+    :ok = run(actor, fn -> :ok end)
+    actor
   end
 
   defp loop do

@@ -11,10 +11,14 @@ defmodule SafePort.Test.Busy do
 
   @doc """
   Opens a port whose program says "ready", waits at `gate`, and then runs `rest`, a piece of shell script.
+
+  The script's arguments are the gate and those in `:argv`.
   """
   @spec open_waiting(module(), String.t(), String.t(), list()) :: port() | pid()
   def open_waiting(subject, gate, rest, options \\ []) do
-    port = open_sh(subject, "echo ready; read go < \"$1\"; #{rest}", [:binary, {:argv, [gate]} | options])
+    {argv, options} = Enum.split_with(options, &match?({:argv, _}, &1))
+    script = "echo ready; read go < \"$1\"; #{rest}"
+    port = open_sh(subject, script, [:binary, {:argv, [gate | Keyword.get(argv, :argv, [])]} | options])
     await_line(port, "ready")
     port
   end
