@@ -37,7 +37,9 @@ pub use safe_port_driver::Bytes;
 
 pub use self::events::{Event, Events, Failure, Reason, StartRefusal};
 pub use self::pool::Crew;
-pub use self::port::{BusyLimits, CloseMode, CommandError, ControlReply, Options, Port, PortInfo};
+pub use self::port::{
+    BusyLimits, CloseMode, CommandError, CommandMode, ControlReply, Options, Port, PortInfo,
+};
 pub use self::registry::{DriverInfo, LoadRefusal, Loaded, UnloadMode, UnloadRefusal};
 pub use self::slot::{CallError, Reply};
 

@@ -11,8 +11,8 @@ use crossbeam_channel::bounded;
 use driver_support::probe::global_calls;
 use driver_support::{open, open_with, opening, runner, Opened, Script, Seen, DEAD, LONG, OWNER};
 use safe_port_core::driver::{
-    Bytes, CallError, CloseMode, CommandError, Failure, Library, OpenError, Options, Reason, Runner,
-    StartRefusal, UnloadMode,
+    Bytes, CallError, CloseMode, CommandError, CommandMode, Failure, Library, OpenError, Options, Reason,
+    Runner, StartRefusal, UnloadMode,
 };
 use safe_port_driver::{BadArg, Key, Ready, StartError, Term};
 
@@ -73,7 +73,7 @@ fn start_that_fails_makes_no_port_and_no_stop() {
         port.called(&["start"]);
         port.quiet();
         assert!(!port.port.is_open());
-        assert_eq!(port.port.command(vec![], OWNER, false), Err(CommandError::Closed));
+        assert_eq!(port.port.command(vec![], OWNER, CommandMode::Refuse), Err(CommandError::Closed));
         assert_eq!(runner.list()[0].ports, 0);
     }
 }
@@ -143,10 +143,10 @@ fn outputv_gets_the_pieces_and_may_keep_them() {
     let script = Script::new().on("outputv", |_, _| {});
     let port = open(&runner, "plain", script);
     let pieces = vec![Bytes::from(&b"ab"[..]), Bytes::from(&b""[..]), Bytes::from(&b"c"[..])];
-    port.port.command(pieces, OWNER, false).unwrap();
+    port.port.command(pieces, OWNER, CommandMode::Refuse).unwrap();
     // Without an outputv of its own a driver gets them joined.
     port.called(&["output abc"]);
-    port.port.command(vec![], OWNER, false).unwrap();
+    port.port.command(vec![], OWNER, CommandMode::Refuse).unwrap();
     port.called(&["output "]);
 }
 
@@ -159,7 +159,7 @@ fn stop_is_called_once_when_the_port_is_closed() {
         port.port.close(mode);
         stopped(&port);
         port.port.close(mode);
-        assert_eq!(port.port.command(vec![], OWNER, false), Err(CommandError::Closed));
+        assert_eq!(port.port.command(vec![], OWNER, CommandMode::Refuse), Err(CommandError::Closed));
         assert_eq!(port.port.control(0, Bytes::from(&b""[..]), OWNER).wait(), Err(CallError::Closed));
         port.quiet();
     }
@@ -321,7 +321,7 @@ fn limbo_lasts_until_the_queue_is_empty() {
     port.command("data");
     port.port.close(CloseMode::Flush);
     port.called(&["output data", "flush"]);
-    assert_eq!(port.port.command(vec![], OWNER, false), Err(CommandError::Closed));
+    assert_eq!(port.port.command(vec![], OWNER, CommandMode::Refuse), Err(CommandError::Closed));
     assert_eq!(port.control(3), b"a");
     assert_eq!(port.control(1), b"");
     stopped(&port);

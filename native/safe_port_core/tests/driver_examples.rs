@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crossbeam_channel::{unbounded, Receiver};
 use driver_support::{runner, Owner, Seen, LONG, OWNER};
-use safe_port_core::driver::{Bytes, CallError, CloseMode, Library, Options, Port, Runner, StartRefusal};
+use safe_port_core::driver::{
+    Bytes, CallError, CloseMode, CommandMode, Library, Options, Port, Runner, StartRefusal,
+};
 use safe_port_digest_driver as digest;
 use safe_port_driver::Term;
 use safe_port_watch_driver as watch;
@@ -34,7 +36,7 @@ fn refusal(runner: &Runner, command: &[u8]) -> StartRefusal {
 }
 
 fn send(port: &Arc<Port>, data: &[u8]) {
-    port.command(vec![Bytes::from(data)], OWNER, false).unwrap();
+    port.command(vec![Bytes::from(data)], OWNER, CommandMode::Refuse).unwrap();
 }
 
 fn control(port: &Arc<Port>, op: u32, data: &[u8]) -> Result<Vec<u8>, CallError> {

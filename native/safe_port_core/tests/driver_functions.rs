@@ -9,7 +9,7 @@ use crossbeam_channel::{bounded, unbounded};
 use driver_support::{open, open_with, runner, Script, Seen, DEAD, LONG, OWNER};
 use safe_port_core::codec::Kind;
 use safe_port_core::driver::{
-    BusyLimits, Bytes, CloseMode, CommandError, Failure, Library, Options, Reason, Runner,
+    BusyLimits, Bytes, CloseMode, CommandError, CommandMode, Failure, Library, Options, Reason, Runner,
 };
 use safe_port_driver::{Key, Locking, PortHandle, Term};
 
@@ -259,8 +259,8 @@ fn a_busy_port_refuses_commands_but_not_control() {
     port.control(1);
     port.sees(&Seen::Busy(true));
     assert!(port.port.is_busy());
-    assert_eq!(port.port.command(bytes(b"x"), OWNER, false), Err(CommandError::Busy));
-    assert_eq!(port.port.command(bytes(b"x"), OWNER, true), Err(CommandError::NotSupported));
+    assert_eq!(port.port.command(bytes(b"x"), OWNER, CommandMode::Refuse), Err(CommandError::Busy));
+    assert_eq!(port.port.command(bytes(b"x"), OWNER, CommandMode::Force), Err(CommandError::NotSupported));
     port.control(1);
     port.control(0);
     port.sees(&Seen::Busy(false));
@@ -282,8 +282,10 @@ fn commands_taken_before_the_port_became_busy_wait_in_order() {
         .control(|_, _, _| Ok(b"not held up".to_vec()));
     let port = open(&runner, "plain", script);
     let commands = ["1", "2", "3"];
-    let taken: Vec<bool> =
-        commands.iter().map(|data| port.port.command(bytes(data.as_bytes()), OWNER, false).is_ok()).collect();
+    let taken: Vec<bool> = commands
+        .iter()
+        .map(|data| port.port.command(bytes(data.as_bytes()), OWNER, CommandMode::Refuse).is_ok())
+        .collect();
     assert_eq!(port.control(0), b"not held up");
     let mut expected = vec!["output 1".to_owned()];
     // Those that came after the port was busy were refused.
@@ -308,8 +310,8 @@ fn a_forced_command_reaches_a_busy_driver_that_allows_it() {
     });
     let port = open(&runner, "soft", script);
     port.control(0);
-    assert_eq!(port.port.command(bytes(b"x"), OWNER, false), Err(CommandError::Busy));
-    assert_eq!(port.port.command(bytes(b"forced"), OWNER, true), Ok(()));
+    assert_eq!(port.port.command(bytes(b"x"), OWNER, CommandMode::Refuse), Err(CommandError::Busy));
+    assert_eq!(port.port.command(bytes(b"forced"), OWNER, CommandMode::Force), Ok(()));
     port.called(&["output forced"]);
 }
 
@@ -337,7 +339,7 @@ fn waiting_commands_make_the_port_busy_between_the_limits() {
     assert!(!port.port.is_busy());
     port.command("8");
     port.sees(&Seen::Busy(true));
-    assert_eq!(port.port.command(bytes(b"x"), OWNER, false), Err(CommandError::Busy));
+    assert_eq!(port.port.command(bytes(b"x"), OWNER, CommandMode::Refuse), Err(CommandError::Busy));
     go.send(()).unwrap();
     port.called(&["output 567", "output 8"]);
     port.sees(&Seen::Busy(false));
@@ -442,7 +444,7 @@ fn the_caller_is_known_in_calls_and_only_there() {
             Ok(Vec::new())
         });
     let port = open(&runner, "plain", script);
-    port.port.command(vec![], 11, false).unwrap();
+    port.port.command(vec![], 11, CommandMode::Refuse).unwrap();
     port.port.control(0, Bytes::from(&b""[..]), 12).wait().unwrap();
     let seen: Vec<_> = (0..3).map(|_| callers.recv_timeout(LONG).unwrap()).collect();
     assert_eq!(seen, [Some(11), Some(12), None]);
@@ -475,7 +477,7 @@ fn a_driver_can_make_another_port() {
     let (_, calls) = made.recv().unwrap();
     let (clone, events) = port.made.lock().unwrap().pop().unwrap();
     assert_eq!(events.recv_timeout(LONG), Ok(Seen::Data(b"born".to_vec())));
-    clone.command(bytes(b"x"), OWNER, false).unwrap();
+    clone.command(bytes(b"x"), OWNER, CommandMode::Refuse).unwrap();
     assert_eq!(events.recv_timeout(LONG), Ok(Seen::Data(b"x".to_vec())));
     clone.close(CloseMode::Flush);
     assert_eq!(events.recv_timeout(LONG), Ok(Seen::Closed));

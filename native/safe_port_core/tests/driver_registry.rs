@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use driver_support::{open, probe::global_calls, runner, Script, Seen, LONG, OWNER};
 use safe_port_core::driver::{
-    Bytes, Config, Library, LoadError, LoadRefusal, Loaded, OpenError, Options, Reason, Runner, UnloadMode,
-    UnloadRefusal,
+    Bytes, CommandMode, Config, Library, LoadError, LoadRefusal, Loaded, OpenError, Options, Reason, Runner,
+    UnloadMode, UnloadRefusal,
 };
 use safe_port_driver::{Driver, PortHandle, StartError};
 
@@ -66,7 +66,7 @@ fn a_driver_is_loaded_from_its_library_and_works() {
     let (events, seen) = owner();
     let opening = runner.open(b"echo", Options::default(), OWNER, events).unwrap();
     opening.started.wait().unwrap().unwrap();
-    opening.port.command(vec![Bytes::from(&b"hello"[..])], OWNER, false).unwrap();
+    opening.port.command(vec![Bytes::from(&b"hello"[..])], OWNER, CommandMode::Refuse).unwrap();
     assert_eq!(seen.recv_timeout(LONG), Ok(Seen::Data(b"hello".to_vec())));
     let reply = opening.port.control(1, Bytes::from(&b"bytes"[..]), OWNER).wait().unwrap();
     assert_eq!(&reply.bytes[..], b"bytes");

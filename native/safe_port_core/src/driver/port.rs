@@ -57,6 +57,17 @@ pub enum CommandError {
     NotSupported,
 }
 
+/// What to do with a command for a busy port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandMode {
+    /// Refuse it: the sender waits and tries again.
+    Refuse,
+    /// Call the driver all the same, if it allows that.
+    Force,
+    /// Take it. It waits for the driver: the sender did not know that the port is busy.
+    Queue,
+}
+
 /// How a port is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CloseMode {
@@ -259,8 +270,14 @@ impl Port {
         }
     }
 
-    /// Sends a command to the driver; `force` sends it to a busy port as well. Never blocks.
-    pub fn command(self: &Arc<Self>, data: Vec<Bytes>, caller: u64, force: bool) -> Result<(), CommandError> {
+    /// Sends a command to the driver. Never blocks.
+    pub fn command(
+        self: &Arc<Self>,
+        data: Vec<Bytes>,
+        caller: u64,
+        mode: CommandMode,
+    ) -> Result<(), CommandError> {
+        let force = mode == CommandMode::Force;
         let bytes = data.iter().map(|part| part.len() as u64).sum();
         if force && !self.driver.library.soft_busy() {
             return Err(if self.is_open() { CommandError::NotSupported } else { CommandError::Closed });
@@ -269,7 +286,7 @@ impl Port {
         if !state.is_open() {
             return Err(CommandError::Closed);
         }
-        if state.busy.is_on() && !force {
+        if state.busy.is_on() && mode == CommandMode::Refuse {
             return Err(CommandError::Busy);
         }
         state.busy.begin(bytes);

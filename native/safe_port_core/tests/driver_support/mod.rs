@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{unbounded, Receiver, Sender};
 use safe_port_core::codec::Kind;
 use safe_port_core::driver::{
-    Bytes, Config, Event, Events, Library, Options, Port, Reason, Reply, Runner, StartRefusal,
+    Bytes, CommandMode, Config, Event, Events, Library, Options, Port, Reason, Reply, Runner, StartRefusal,
 };
 use safe_port_driver::Term;
 
@@ -154,7 +154,7 @@ impl Opened {
     }
 
     pub fn command(&self, data: &str) {
-        self.port.command(vec![Bytes::from(data.as_bytes())], OWNER, false).unwrap();
+        self.port.command(vec![Bytes::from(data.as_bytes())], OWNER, CommandMode::Refuse).unwrap();
     }
 
     /// A control call, which also waits until everything before it was done.

@@ -1,0 +1,59 @@
+//! Processes of the VM: numbers here, pids in external term format there.
+
+const VERSION: u8 = 131;
+const NEW_PID: u8 = 88;
+const SMALL_ATOM_UTF8: u8 = 119;
+
+/// What all pids of the VM have in common.
+pub struct Pids {
+    /// Up to the numbers of the process.
+    head: Vec<u8>,
+    creation: u32,
+}
+
+impl Pids {
+    /// `node` has at most 255 bytes, as the VM's atoms do here; a longer one is cut off, and no pid matches.
+    pub fn new(node: &[u8], creation: u32) -> Pids {
+        let node = &node[..node.len().min(255)];
+        Pids { head: [&[VERSION, NEW_PID, SMALL_ATOM_UTF8, node.len() as u8], node].concat(), creation }
+    }
+
+    /// The pid with this number.
+    pub fn to_term(&self, pid: u64) -> Vec<u8> {
+        let (id, serial) = (pid as u32, (pid >> 32) as u32);
+        [&self.head[..], &id.to_be_bytes(), &serial.to_be_bytes(), &self.creation.to_be_bytes()].concat()
+    }
+
+    /// The number of a pid; `None` for other terms and other nodes' pids.
+    pub fn number_of(&self, term: &[u8]) -> Option<u64> {
+        let numbers = term.strip_prefix(&self.head[..])?;
+        let (id, rest) = numbers.split_first_chunk()?;
+        let (serial, rest) = rest.split_first_chunk()?;
+        (rest == self.creation.to_be_bytes())
+            .then(|| u64::from(u32::from_be_bytes(*serial)) << 32 | u64::from(u32::from_be_bytes(*id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pids;
+
+    #[test]
+    fn a_pid_is_the_same_after_both_ways() {
+        let pids = Pids::new(b"nonode@nohost", 0);
+        let pid = (3 << 32) + 80;
+        let term = pids.to_term(pid);
+        assert_eq!(term[..4], [131, 88, 119, 13]);
+        assert_eq!(term[17..], [0, 0, 0, 80, 0, 0, 0, 3, 0, 0, 0, 0]);
+        assert_eq!(pids.number_of(&term), Some(pid));
+    }
+
+    #[test]
+    fn pids_of_other_nodes_and_other_terms_are_none() {
+        let term = Pids::new(b"one", 0).to_term(1);
+        assert_eq!(Pids::new(b"two", 0).number_of(&term), None);
+        assert_eq!(Pids::new(b"one", 1).number_of(&term), None);
+        assert_eq!(Pids::new(b"one", 0).number_of(&term[..9]), None);
+        assert_eq!(Pids::new(b"one", 0).number_of(b""), None);
+    }
+}
