@@ -4,5 +4,6 @@
 
 pub mod codec;
 pub mod driver;
+pub mod link;
 pub mod reader;
 pub mod writer;
