@@ -93,7 +93,11 @@ defmodule SafePort.Test.Ports do
   signal, or the item `until`.
   """
   @spec trace(port() | pid(), term()) :: [term()]
-  def trace(port, until \\ :exit), do: port |> take(until, []) |> Enum.reverse() |> join()
+  def trace(port, until \\ :exit), do: port |> items(until) |> join()
+
+  @doc "As `trace/2`, with packets as they came."
+  @spec items(port() | pid(), term()) :: [term()]
+  def items(port, until \\ :exit), do: port |> take(until, []) |> Enum.reverse()
 
   defp take(port, until, items) do
     receive do
@@ -117,7 +121,7 @@ defmodule SafePort.Test.Ports do
   @doc "The packets or lines that `port` sends from now on, to its normal end."
   @spec packets(port() | pid()) :: [term()]
   def packets(port) do
-    items = port |> take(:exit, []) |> Enum.reverse()
+    items = items(port)
     assert List.last(items) == {:EXIT, :normal}
     for {:data, data} <- items, do: data
   end

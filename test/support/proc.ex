@@ -128,6 +128,15 @@ defmodule SafePort.Test.Proc do
     :ok
   end
 
+  @doc "Sends a signal to a process that may be gone."
+  @spec signal_if_there(pos_integer(), String.t()) :: :sent | :gone
+  def signal_if_there(os_pid, name) do
+    case cmd("/bin/sh", ["-c", "kill -#{name} #{os_pid} 2>/dev/null"], []) do
+      {_output, 0} -> :sent
+      {_output, _status} -> :gone
+    end
+  end
+
   @doc "The environment entry that marks the programs of one test."
   @spec tag_entry(String.t()) :: {charlist(), charlist()}
   def tag_entry(tag), do: {String.to_charlist(@tag_variable), String.to_charlist(tag)}

@@ -39,12 +39,20 @@ defmodule SafePort.Test.Vm do
 
     shell = """
     #{options[:shell]}
-    exec elixir #{if options[:erl], do: "--erl '#{options[:erl]}'"} #{paths()} -e "$1" <#{options[:input] || "/dev/null"} 2>&1
+    exec timeout -s KILL 50 elixir #{if options[:erl], do: "--erl '#{options[:erl]}'"} #{paths()} -e "$1" <#{options[:input] || "/dev/null"} >"$2" 2>&1
     """
 
-    {output, status} = SafePort.Test.Proc.cmd("/bin/sh", ["-c", shell, "sh", program], env: [{"ERL_CRASH_DUMP_SECONDS", "0"}])
-    {output, result} = split(output)
-    %{result: result, output: output, status: status}
+    # A file, because a pipe would be held by programs that survive the VM.
+    file = Path.join(System.tmp_dir!(), "safe_port_vm_#{System.pid()}_#{System.unique_integer([:positive])}")
+
+    try do
+      args = ["-c", shell, "sh", program, file]
+      {_nothing, status} = SafePort.Test.Proc.cmd("/bin/sh", args, env: [{"ERL_CRASH_DUMP_SECONDS", "0"}])
+      {output, result} = file |> File.read!() |> split()
+      %{result: result, output: output, status: status}
+    after
+      File.rm(file)
+    end
   end
 
   # The folders of the modules under test and of this one.
