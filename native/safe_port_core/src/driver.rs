@@ -18,6 +18,7 @@ mod host;
 mod jobs;
 mod lane;
 mod lines;
+mod pids;
 mod poller;
 mod pool;
 mod port;
@@ -36,6 +37,7 @@ pub use safe_port_driver::abi::host::{Library, LoadError};
 pub use safe_port_driver::Bytes;
 
 pub use self::events::{Event, Events, Failure, Reason, StartRefusal};
+pub use self::pids::Pids;
 pub use self::pool::Crew;
 pub use self::port::{
     BusyLimits, CloseMode, CommandError, CommandMode, ControlReply, Options, Port, PortInfo,
@@ -173,7 +175,8 @@ impl Runner {
     /// that are left, comes when that is done: with the last load after the last port was closed.
     pub fn unload(&self, name: &str, mode: UnloadMode) -> Reply<Result<usize, UnloadRefusal>> {
         let (replier, reply) = slot();
-        self.0.registry.unload(&self.0, name, mode, replier);
+        let (shared, name) = (Arc::clone(&self.0), name.to_owned());
+        self.0.task(move || shared.registry.unload(&shared, &name, mode, replier));
         reply
     }
 
@@ -182,9 +185,14 @@ impl Runner {
         self.0.registry.list()
     }
 
-    /// Whether `command` begins with the name of a driver.
+    /// Whether `command` begins with the name of a driver that can be opened.
     pub fn has_driver(&self, command: &[u8]) -> bool {
         name_in(command).is_some_and(|name| self.0.registry.find(name).is_some())
+    }
+
+    /// As [`has_driver`](Runner::has_driver), built-in drivers aside.
+    pub fn has_loaded_driver(&self, command: &[u8]) -> bool {
+        name_in(command).is_some_and(|name| self.0.registry.has_loaded(name))
     }
 
     /// Opens a port of the driver that `command` begins with the name of.

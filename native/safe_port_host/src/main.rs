@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod owner;
-mod pids;
 mod protocol;
 
 use std::fs::File;
@@ -109,12 +108,18 @@ fn serve(input: &mut impl Read, port: &Arc<Port>, owner: &Arc<Owner>) {
                 let _ = port.command(vec![data.into()], caller, mode);
             }
             Command::Control { ticket, op, caller, data } => {
-                let owner = Arc::clone(owner);
-                port.control(op, data.into(), caller).listen(move |reply| owner.replied(ticket, &reply));
+                let later = Arc::clone(owner);
+                let reply = port.control(op, data.into(), caller);
+                if let Some(reply) = reply.listen(move |reply| later.replied(ticket, &reply)) {
+                    owner.replied(ticket, &reply);
+                }
             }
             Command::Call { ticket, op, caller, term } => {
-                let owner = Arc::clone(owner);
-                port.call(op, term.into(), caller).listen(move |reply| owner.answered(ticket, &reply));
+                let later = Arc::clone(owner);
+                let reply = port.call(op, term.into(), caller);
+                if let Some(reply) = reply.listen(move |reply| later.answered(ticket, &reply)) {
+                    owner.answered(ticket, &reply);
+                }
             }
             Command::Close(mode) => port.close(mode),
             Command::Owner(pid) => owner.set_connected(pid),

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
-use safe_port_core::driver::{Bytes, CallError, ControlReply, Event, Events, Port, PortInfo};
+use safe_port_core::driver::{Bytes, CallError, ControlReply, Event, Events, Pids, Port, PortInfo};
 
-use crate::pids::Pids;
 use crate::protocol::{self, Open, Refused};
 
 /// Sends everything on as frames.

@@ -61,7 +61,9 @@ struct Shared<J: Work> {
     crew: Mutex<Crew>,
     sender: Sender<Message<J>>,
     receiver: Receiver<Message<J>>,
-    /// Whether a worker looks for work without sleeping. One is enough.
+    /// How long a worker that has just been quick looks for work before it sleeps.
+    spin: Duration,
+    /// Whether one is looking. One is enough.
     spinning: AtomicBool,
 }
 
@@ -75,7 +77,8 @@ impl<J: Work> Pool<J> {
     pub fn new(name: &'static str, limits: Limits) -> Self {
         let (sender, receiver) = unbounded();
         let crew = Mutex::new(Crew::default());
-        Pool(Arc::new(Shared { name, limits, crew, sender, receiver, spinning: AtomicBool::new(false) }))
+        let (spin, spinning) = (sync::spin(), AtomicBool::new(false));
+        Pool(Arc::new(Shared { name, limits, crew, sender, receiver, spin, spinning }))
     }
 
     /// Adds a job to a lane of this pool. Fails if there is no thread and the system gives none.
@@ -186,17 +189,17 @@ impl<J: Work> Pool<J> {
         let start = Instant::now();
         let message =
             self.spin(*quick, start).or_else(|| self.0.receiver.recv_timeout(self.0.limits.idle).ok());
-        *quick = start.elapsed() < sync::SPIN;
+        *quick = start.elapsed() < self.0.spin;
         lock(&self.0.crew).idle -= 1;
         message
     }
 
     fn spin(&self, quick: bool, start: Instant) -> Option<Message<J>> {
-        if !quick || self.0.spinning.swap(true, Ordering::Relaxed) {
+        if !quick || self.0.spin.is_zero() || self.0.spinning.swap(true, Ordering::Relaxed) {
             return None;
         }
         let mut message = None;
-        while message.is_none() && start.elapsed() < sync::SPIN {
+        while message.is_none() && start.elapsed() < self.0.spin {
             std::hint::spin_loop();
             message = self.0.receiver.try_recv().ok();
         }

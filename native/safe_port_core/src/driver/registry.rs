@@ -211,6 +211,13 @@ impl Registry {
         Some(Arc::clone(&entry.driver))
     }
 
+    /// Whether a driver `name` is loaded that is not built in.
+    pub fn has_loaded(&self, name: &str) -> bool {
+        lock(&self.entries).get(name).is_some_and(|entry| {
+            matches!(entry.stage, Stage::Loaded) && !matches!(entry.origin, Origin::BuiltIn)
+        })
+    }
+
     pub fn list(&self) -> Vec<DriverInfo> {
         let entries = lock(&self.entries);
         let info = |(name, entry): (&String, &Entry)| DriverInfo {

@@ -89,18 +89,17 @@ impl<T> Reply<T> {
         self.take()
     }
 
-    /// Hands the answer to `listener` when it comes: on the thread that answers, or at once if it is here. After
-    /// [`Reply::spin`] has given it out nobody is called.
-    pub fn listen(self, listener: impl FnOnce(Answer<T>) + Send + 'static) {
+    /// Has the answer handed to `listener` when it comes, on the thread that answers. If it is here already it is
+    /// returned, and the listener dropped. After [`Reply::spin`] has given it out there is nothing to come.
+    #[must_use]
+    pub fn listen(self, listener: impl FnOnce(Answer<T>) + Send + 'static) -> Option<Answer<T>> {
         let mut state = lock(&self.0.state);
         match std::mem::replace(&mut *state, State::Taken) {
-            State::Answered(answer) => {
-                drop(state);
-                listener(answer);
-            }
+            State::Answered(answer) => return Some(answer),
             State::Waiting(_) => *state = State::Waiting(Some(Box::new(listener))),
             State::Taken => {}
         }
+        None
     }
 
     fn take(&self) -> Option<Answer<T>> {
@@ -128,7 +127,10 @@ impl<T: Send + 'static> Reply<T> {
 
     fn channel(self) -> Receiver<Answer<T>> {
         let (sender, receiver) = bounded(1);
-        self.listen(move |answer| drop(sender.send(answer)));
+        let later = sender.clone();
+        if let Some(answer) = self.listen(move |answer| drop(later.send(answer))) {
+            let _ = sender.send(answer);
+        }
         receiver
     }
 }

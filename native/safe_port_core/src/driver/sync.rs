@@ -9,8 +9,16 @@ pub(super) use crossbeam_channel as channel;
 use std::io;
 use std::time::Duration;
 
-/// How long a worker that has just been quick looks for the next job before it sleeps. To wake one takes longer.
-pub(super) const SPIN: Duration = Duration::from_micros(40);
+/// How long a thread may look for something without sleeping: less than it takes to wake one. Not at all where it would
+/// keep the only processor from those it waits for.
+pub(super) fn spin() -> Duration {
+    let alone = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    if alone {
+        Duration::ZERO
+    } else {
+        Duration::from_micros(40)
+    }
+}
 
 /// Locks `mutex`. A panic elsewhere is no reason to stop here: no change made under these locks is left half done.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,10 +1,11 @@
-//! Processes of the VM: numbers here, pids in external term format there.
+//! Processes of the VM: numbers for the runner, pids in external term format for drivers.
 
 const VERSION: u8 = 131;
 const NEW_PID: u8 = 88;
 const SMALL_ATOM_UTF8: u8 = 119;
 
-/// What all pids of the VM have in common.
+/// What all pids of a VM have in common. The number of a process is `serial * 2^32 + id`, never 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pids {
     /// Up to the numbers of the process.
     head: Vec<u8>,
