@@ -127,9 +127,11 @@ impl<T: Send + 'static> Reply<T> {
 
     fn channel(self) -> Receiver<Answer<T>> {
         let (sender, receiver) = bounded(1);
-        let later = sender.clone();
-        if let Some(answer) = self.listen(move |answer| drop(later.send(answer))) {
+        if let Some(answer) = self.listen(move |answer| drop(sender.send(answer))) {
+            let (sender, receiver) = bounded(1);
+            // What was sent can be received after the sender is gone.
             let _ = sender.send(answer);
+            return receiver;
         }
         receiver
     }
