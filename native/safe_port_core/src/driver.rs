@@ -175,8 +175,7 @@ impl Runner {
     /// that are left, comes when that is done: with the last load after the last port was closed.
     pub fn unload(&self, name: &str, mode: UnloadMode) -> Reply<Result<usize, UnloadRefusal>> {
         let (replier, reply) = slot();
-        let (shared, name) = (Arc::clone(&self.0), name.to_owned());
-        self.0.task(move || shared.registry.unload(&shared, &name, mode, replier));
+        self.0.registry.unload(&self.0, name, mode, replier);
         reply
     }
 

@@ -344,7 +344,9 @@ impl Registry {
 
     fn part(&self, runner: &Arc<Shared>, driver: &Arc<Driver>, mode: UnloadMode) {
         if mode == UnloadMode::Kill {
-            driver.ports().iter().for_each(Port::unload);
+            // Events of ports come from the runner's threads.
+            let driver = Arc::clone(driver);
+            runner.task(move || driver.ports().iter().for_each(Port::unload));
         }
         self.unused(runner, driver);
     }
