@@ -1,6 +1,5 @@
 //! Data to the program: straight into its pipe, or back to the port process to be queued.
 
-use std::ops::DerefMut;
 use std::os::fd::AsFd;
 
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NewBinary, ResourceArc, Term};
@@ -36,7 +35,7 @@ fn command<'a>(env: Env<'a>, port: LocalPid, iovec: Vec<Binary<'a>>) -> Atom {
         if output.queued || (output.pipe.is_none() && !output.half_closed) {
             return atoms::server();
         }
-        accept(env, &handle, output.deref_mut(), &iovec)
+        accept(env, &handle, &mut output, &iovec)
     };
     let event = match accepted {
         Accepted::Written => return atoms::ok(),
@@ -54,7 +53,7 @@ fn command<'a>(env: Env<'a>, port: LocalPid, iovec: Vec<Binary<'a>>) -> Atom {
 /// `Native.accept/2`: a command in the port process. Never blocks.
 #[rustler::nif]
 fn accept_command<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, iovec: Vec<Binary<'a>>) -> Term<'a> {
-    match accept(env, &handle, lock(&handle.output).deref_mut(), &iovec) {
+    match accept(env, &handle, &mut lock(&handle.output), &iovec) {
         Accepted::Written => atoms::ok().encode(env),
         Accepted::HalfClosed => atoms::half_closed().encode(env),
         Accepted::Rest(rest, bytes) => (atoms::queue(), rest, bytes).encode(env),

@@ -1,7 +1,6 @@
 //! Data from the program: a list of messages for the port process to send, or packets for an owner who reads itself.
 
 use std::cell::RefCell;
-use std::ops::DerefMut;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
@@ -37,7 +36,7 @@ pub struct Waiter {
 fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize) -> Term<'a> {
     let mut input = lock(&handle.input);
     let message = |piece| (handle.port, (atoms::data(), piece)).encode(env);
-    match cut(env, input.deref_mut(), limit, message) {
+    match cut(env, &mut input, limit, message) {
         Ok((Next::More, messages)) => (atoms::more(), messages).encode(env),
         Ok((Next::Eof, messages)) => (atoms::eof(), messages).encode(env),
         Ok((Next::Wait, messages)) => {
@@ -73,7 +72,7 @@ fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> 
         if input.pipe.is_none() {
             return atoms::closed().encode(env);
         }
-        match cut(env, input.deref_mut(), limit, |piece| piece) {
+        match cut(env, &mut input, limit, |piece| piece) {
             Ok((_, packets)) if !packets.is_empty() => {
                 let kind = if handle.binary { atoms::ok() } else { atoms::lists() };
                 return (kind, packets).encode(env);

@@ -11,7 +11,7 @@ use safe_port_os::{dir, pipe, socket, spawn};
 use safe_port_wire::{DecodeError, Event, Frames, PortId, Request};
 
 /// Bytes received at once.
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// A frame that has not been sent whole.
 struct Outgoing {

@@ -121,7 +121,9 @@ impl Worker {
         self.generation += 1;
         match Connection::start(&self.shared.config.guardian, self.vm, self.generation) {
             Ok(mut connection) => {
-                unsent.into_iter().for_each(|spawn| connection.push_again(spawn));
+                for spawn in unsent {
+                    connection.push_again(spawn);
+                }
                 self.connection = Some(connection);
                 if let Some(wake) = self.shared.wake.get() {
                     wake.notify();
