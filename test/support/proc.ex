@@ -62,7 +62,7 @@ defmodule SafePort.Test.Proc do
   @doc "A field of `/proc/OS_PID/status`."
   @spec status(pos_integer() | String.t(), String.t()) :: String.t()
   def status(os_pid, field) do
-    [_all, value] = Regex.run(~r/^#{field}:\s*(.*)$/m, File.read!("/proc/#{os_pid}/status"))
+    [_all, value] = Regex.run(~r/^#{field}:[ \t]*(.*)$/m, File.read!("/proc/#{os_pid}/status"))
     value
   end
 
