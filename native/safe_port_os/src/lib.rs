@@ -6,6 +6,8 @@
 //!
 //! What this crate does *not* do: decide anything.
 
+#[cfg(target_os = "linux")]
+pub mod clock;
 pub mod dir;
 pub mod epoll;
 pub mod errno;

@@ -1,7 +1,7 @@
 //! Descriptors of processes, which mean one process for ever, however often its number is used again.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::check;
 use crate::process::Pid;
@@ -25,5 +25,12 @@ impl PidFd {
         // SAFETY: takes integers and a null pointer, which makes it the same as `kill(2)`.
         check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, info, 0) })
             .map(drop)
+    }
+}
+
+/// Becomes readable when the process has ended.
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

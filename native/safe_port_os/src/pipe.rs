@@ -111,6 +111,16 @@ pub fn readable_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(bytes as usize)
 }
 
+/// `fstat(2)`: the number that both ends of a pipe have and no other pipe; `None` for what is no pipe.
+#[allow(clippy::unnecessary_cast)] // the field's type differs from system to system
+pub fn inode(fd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    // SAFETY: plain data for which all zeros are valid.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes one stat.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut status) })?;
+    Ok((status.st_mode & libc::S_IFMT == libc::S_IFIFO).then_some(status.st_ino as u64))
+}
+
 /// `fcntl(2)` with `F_SETPIPE_SZ`: resizes a pipe to at least `bytes` bytes and returns what it holds now.
 ///
 /// Refused with `EPERM` beyond the limit for one pipe or once the user's quota is used up, and with `ENOSYS` on systems

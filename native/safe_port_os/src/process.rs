@@ -2,7 +2,9 @@
 
 use std::ffi::{c_char, CStr, CString};
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::check;
 use crate::spawn::close_all_but;
@@ -59,11 +61,19 @@ pub fn set_name(name: &CStr) {
     let _ = name;
 }
 
-/// `close_range(2)`: closes every descriptor from `least` on.
+/// `close_range(2)`: closes every descriptor but the standard ones and `number`, which is returned, closed on `exec`.
 ///
-/// For the beginning of a program, before it has opened anything: whatever it inherited is closed.
-pub fn close_inherited(least: i32) {
-    close_all_but(&(0..least).collect::<Vec<_>>());
+/// For the beginning of a program, before it has opened anything; a second call is refused with `EBUSY`.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::AcqRel) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: takes integers only; fails if the number is not open.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    close_all_but(&[0, 1, 2, number]);
+    // SAFETY: it is open, and inherited: nothing in this process owns it, and no other call of this has taken it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// `fork(2)`, for a process that has no other thread: `None` in the child.

@@ -86,3 +86,14 @@ fn a_notification_stays_until_it_is_drained() {
 fn the_working_directory_can_be_opened() {
     dir::current().expect("the working directory");
 }
+
+#[test]
+fn the_ends_of_a_pipe_have_a_number_in_common_that_no_other_has() {
+    let (reader, writer) = pipe::pipe().expect("a pipe");
+    let (other, _writer) = pipe::pipe().expect("a pipe");
+    let number = |fd: &std::os::fd::OwnedFd| pipe::inode(fd.as_fd()).expect("open");
+    assert!(number(&reader).is_some());
+    assert_eq!(number(&reader), number(&writer));
+    assert_ne!(number(&reader), number(&other));
+    assert_eq!(number(&dir::null().expect("/dev/null")), None);
+}

@@ -1,0 +1,241 @@
+//! The processes that the guardian has adopted, and whose they are.
+
+use std::collections::{HashMap, HashSet};
+
+use safe_port_os::process::Pid;
+use safe_port_wire::{Orphans as Fate, PortId};
+
+use super::{Cgroup, STRAYS};
+use crate::cookie::{cookies, Realm};
+use crate::proc::{self, Children, Process};
+
+/// Sessions that are remembered beyond those of living orphans and programs, before the others are forgotten.
+const SPARE_SESSIONS: usize = 256;
+
+/// What a port's tree grows from.
+pub struct Trunk {
+    /// A moment before its program was started, in clock ticks since boot.
+    pub begun: u64,
+    /// Its program, unless it is reaped or still to be started.
+    pub leader: Option<Pid>,
+    /// The session and the process group of its program; 0 if there never was one.
+    pub session: i32,
+    /// Its cgroup.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// Whose a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// A port's.
+    Port(PortId),
+    /// Nobody's: a port that is over was to leave it.
+    Left,
+    /// One of the ports', but which cannot be said.
+    Stray,
+}
+
+/// Which ports' programs were given a pipe.
+enum Holder {
+    One(PortId),
+    /// Several, now or before: it is the VM's own and tells nothing.
+    Several,
+}
+
+/// All orphans.
+pub struct Orphans {
+    realm: Realm,
+    /// `None` where the kernel has no such list: then all processes are looked at.
+    children: Option<Children>,
+    /// By number: whose it is, and its session.
+    adopted: HashMap<i32, (Owner, i32)>,
+    counts: HashMap<Owner, usize>,
+    /// Whose the members of a session are.
+    sessions: HashMap<i32, Owner>,
+    /// Whose the processes were that the last look at all of them found, by number and start.
+    seen: HashMap<(i32, u64), PortId>,
+    /// The pipes that programs were given, by inode.
+    pipes: HashMap<u64, Holder>,
+}
+
+impl Orphans {
+    /// None yet.
+    pub fn new(realm: Realm) -> Orphans {
+        Orphans {
+            realm,
+            children: Children::open().ok(),
+            adopted: HashMap::new(),
+            counts: HashMap::new(),
+            sessions: HashMap::new(),
+            seen: HashMap::new(),
+            pipes: HashMap::new(),
+        }
+    }
+
+    /// Whose the orphan is.
+    pub fn owner(&self, pid: i32) -> Option<Owner> {
+        self.adopted.get(&pid).map(|(owner, _)| *owner)
+    }
+
+    /// How many orphans are `owner`'s.
+    pub fn count(&self, owner: Owner) -> usize {
+        self.counts.get(&owner).copied().unwrap_or(0)
+    }
+
+    /// Members of this session are `owner`'s.
+    pub fn add_session(&mut self, session: i32, owner: Owner) {
+        self.sessions.insert(session, owner);
+    }
+
+    /// The program of `id` is given these pipes.
+    pub fn add_pipes(&mut self, id: PortId, inodes: &[u64]) {
+        for inode in inodes {
+            let holder = self.pipes.entry(*inode).or_insert(Holder::One(id));
+            if !matches!(holder, Holder::One(only) if *only == id) {
+                *holder = Holder::Several;
+            }
+        }
+    }
+
+    /// The orphan is reaped.
+    pub fn remove(&mut self, pid: i32) {
+        if let Some((owner, _)) = self.adopted.remove(&pid) {
+            self.uncount(owner);
+        }
+    }
+
+    /// Finds new orphans below `own`: children that are not `known` as programs. Returns those of ports and strays.
+    ///
+    /// To be called before a child is reaped: whoever was adopted at its death is then seen while all that is known of
+    /// that child still is.
+    pub fn look(
+        &mut self,
+        own: i32,
+        trunks: &HashMap<PortId, Trunk>,
+        known: impl Fn(Pid) -> bool,
+    ) -> Vec<(Pid, PortId)> {
+        let mut found = Vec::new();
+        for pid in self.children(own, known) {
+            let (Some(number), false) = (Pid::new(pid), self.adopted.contains_key(&pid)) else { continue };
+            // Unreaped as it is, it cannot have gone.
+            let Some(process) = Process::read(pid) else { continue };
+            let owner = self.owner_of(&process, trunks);
+            self.adopted.insert(pid, (owner, process.session));
+            *self.counts.entry(owner).or_default() += 1;
+            if owner != Owner::Stray {
+                self.sessions.insert(process.session, owner);
+            }
+            match owner {
+                Owner::Port(id) => found.push((number, id)),
+                Owner::Stray => found.push((number, STRAYS)),
+                Owner::Left => {}
+            }
+        }
+        if self.sessions.len() > SPARE_SESSIONS + 2 * (self.adopted.len() + trunks.len()) {
+            self.forget_sessions(trunks);
+        }
+        found
+    }
+
+    /// Children that are no programs.
+    fn children(&mut self, own: i32, known: impl Fn(Pid) -> bool) -> Vec<i32> {
+        if let Some(Ok(children)) = self.children.as_mut().map(Children::read) {
+            // Programs are children of the spawners, orphans of the main thread.
+            return children;
+        }
+        let processes = proc::scan().unwrap_or_default();
+        let children = processes.iter().filter(|process| process.parent == own && !process.is_dead());
+        children.map(|process| process.pid).filter(|pid| !Pid::new(*pid).is_none_or(&known)).collect()
+    }
+
+    fn owner_of(&self, process: &Process, trunks: &HashMap<PortId, Trunk>) -> Owner {
+        if let Some(owner) = self.sessions.get(&process.session) {
+            return *owner;
+        }
+        let seen = self.seen.get(&(process.pid, process.start));
+        if let Some(id) = seen.filter(|id| trunks.contains_key(id)) {
+            return Owner::Port(*id);
+        }
+        // An error if it changed its user: then it may be of the only port that can have it.
+        let environ = proc::environ(process.pid).unwrap_or_default();
+        if let Some(cookie) = cookies(&environ).find(|cookie| cookie.realm == self.realm) {
+            return match (trunks.contains_key(&cookie.id), cookie.orphans) {
+                (true, _) => Owner::Port(cookie.id),
+                (false, Fate::Leave) => Owner::Left,
+                (false, Fate::Kill) => Owner::Stray,
+            };
+        }
+        self.holder(process).unwrap_or_else(|| self.only_candidate(process, trunks))
+    }
+
+    /// Whose pipes it still has open, if those of one port.
+    fn holder(&self, process: &Process) -> Option<Owner> {
+        let holders =
+            proc::pipes(process.pid).into_iter().filter_map(|inode| match self.pipes.get(&inode)? {
+                Holder::One(id) => Some(*id),
+                Holder::Several => None,
+            });
+        let ports: HashSet<PortId> = holders.collect();
+        let mut ports = ports.into_iter();
+        match (ports.next(), ports.next()) {
+            (Some(id), None) => Some(Owner::Port(id)),
+            _ => None,
+        }
+    }
+
+    /// Without a trace: the port that was there when the process was started, if there was only one.
+    fn only_candidate(&self, process: &Process, trunks: &HashMap<PortId, Trunk>) -> Owner {
+        let mut candidates = trunks.iter().filter(|(_, trunk)| trunk.begun <= process.start);
+        match (candidates.next(), candidates.next(), self.count(Owner::Left)) {
+            (Some((id, _)), None, 0) => Owner::Port(*id),
+            _ => Owner::Stray,
+        }
+    }
+
+    /// Remembers who was found to belong to whom.
+    pub fn remember(&mut self, members: &HashMap<PortId, Vec<Process>>) {
+        self.seen.clear();
+        for (id, processes) in members.iter().filter(|(id, _)| **id != STRAYS) {
+            for process in processes {
+                self.seen.insert((process.pid, process.start), *id);
+                self.sessions.entry(process.session).or_insert(Owner::Port(*id));
+            }
+        }
+    }
+
+    /// What the port still has is nobody's from now on.
+    pub fn leave(&mut self, id: PortId) {
+        for (owner, _) in self.adopted.values_mut().filter(|(owner, _)| *owner == Owner::Port(id)) {
+            *owner = Owner::Left;
+        }
+        let left = self.counts.remove(&Owner::Port(id)).unwrap_or(0);
+        if left > 0 {
+            *self.counts.entry(Owner::Left).or_default() += left;
+            for owner in self.sessions.values_mut().filter(|owner| **owner == Owner::Port(id)) {
+                *owner = Owner::Left;
+            }
+        }
+    }
+
+    /// The port is over.
+    pub fn fell(&mut self, id: PortId) {
+        self.sessions.retain(|_, owner| *owner != Owner::Port(id));
+        self.seen.retain(|_, owner| *owner != id);
+        self.pipes.retain(|_, holder| !matches!(holder, Holder::One(only) if *only == id));
+    }
+
+    fn uncount(&mut self, owner: Owner) {
+        if let Some(count) = self.counts.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&owner);
+            }
+        }
+    }
+
+    fn forget_sessions(&mut self, trunks: &HashMap<PortId, Trunk>) {
+        let orphans = self.adopted.values().map(|(_, session)| *session);
+        let living: HashSet<i32> = orphans.chain(trunks.values().map(|trunk| trunk.session)).collect();
+        self.sessions.retain(|session, _| living.contains(session));
+    }
+}
