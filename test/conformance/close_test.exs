@@ -14,7 +14,7 @@ defmodule SafePort.Conformance.CloseTest do
 
   same "K1", "any process may close, also by name", subject do
     port = open(subject, {:spawn, "cat"})
-    name = :"safe_port_test_#{System.unique_integer([:positive])}"
+    name = unique_name()
     Process.register(port, name)
     assert Actor.run(Actor.start(), fn -> subject.close(name) end)
     assert_exit(port, :normal)
@@ -121,7 +121,9 @@ defmodule SafePort.Conformance.CloseTest do
     assert gone?(subject, port)
   end
 
-  better "K5", "flushing to a program that never reads is given up by SafePort after the time to end", subject do
+  better "K5",
+         "flushing to a program that never reads is given up by SafePort after the time to end",
+         subject do
     gate = gate()
     options = if subject == SafePort, do: [eof_timeout: 50], else: []
     port = open_waiting(subject, gate, "exit 0", options)
@@ -180,7 +182,9 @@ defmodule SafePort.Conformance.CloseTest do
     Proc.wait_until("the end was seen", fn -> File.read(file) == {:ok, "end\n"} end)
   end
 
-  better "K7", "a program that does not end by itself runs on after Port, and is ended by SafePort", subject do
+  better "K7",
+         "a program that does not end by itself runs on after Port, and is ended by SafePort",
+         subject do
     gate = gate()
     options = if subject == SafePort, do: [eof_timeout: 50], else: []
     port = open_waiting(subject, gate, "exit 0", options)
@@ -227,7 +231,12 @@ defmodule SafePort.Conformance.CloseTest do
 
     %{status: status} =
       in_vm subject, bind: [gate: gate, file: file, tag: tag()] do
-        port = subject.open({:spawn_executable, "/bin/sh"}, args: ["-c", "read go < \"$1\"", "sh", gate], env: [tag])
+        port =
+          subject.open({:spawn_executable, "/bin/sh"},
+            args: ["-c", "read go < \"$1\"", "sh", gate],
+            env: [tag]
+          )
+
         {:os_pid, os_pid} = subject.info(port, :os_pid)
         File.write!(file, Integer.to_string(os_pid))
         System.cmd("/bin/kill", ["-KILL", System.pid()])
@@ -276,7 +285,12 @@ defmodule SafePort.Conformance.CloseTest do
 
     %{status: 0} =
       in_vm subject, bind: [gate: gate, tag: tag()] do
-        port = subject.open({:spawn_executable, "/bin/sh"}, args: ["-c", "read go < \"$1\"", "sh", gate], env: [tag])
+        port =
+          subject.open({:spawn_executable, "/bin/sh"},
+            args: ["-c", "read go < \"$1\"", "sh", gate],
+            env: [tag]
+          )
+
         subject.command(port, :binary.copy("x", 1_000_000))
         :erlang.halt(0, flush: false)
       end

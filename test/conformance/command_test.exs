@@ -27,7 +27,20 @@ defmodule SafePort.Conformance.CommandTest do
   same "C1", "anything else is refused, and none of it sent", subject do
     port = open(subject, {:spawn, "cat"}, [:binary])
 
-    for data <- [1, :atom, {}, %{}, self(), 1.5, [256], [-1], 'größe→', ["sent", :not], ["sent" | ?x], ["sent", [1.0]]] do
+    for data <- [
+          1,
+          :atom,
+          {},
+          %{},
+          self(),
+          1.5,
+          [256],
+          [-1],
+          'größe→',
+          ["sent", :not],
+          ["sent" | ?x],
+          ["sent", [1.0]]
+        ] do
       assert {data, raised(fn -> subject.command(port, data) end)} == {data, ArgumentError}
       assert {data, raised(fn -> subject.command(port, data, []) end)} == {data, ArgumentError}
     end
@@ -41,8 +54,8 @@ defmodule SafePort.Conformance.CommandTest do
     port = open(subject, {:spawn, "cat # C2"})
     assert raised(fn -> subject.command(port, :wrong) end) == ArgumentError
     assert subject.info(port, :connected) == {:connected, self()}
-    if subject == Port, do: await_log("Bad value on output port 'cat # C2'")
-    ignore_logs()
+    if subject == Port, do: Log.await("Bad value on output port 'cat # C2'")
+    Log.ignore()
   end
 
   same "C3", "data that does not end with a whole byte is refused", subject do
@@ -103,7 +116,16 @@ defmodule SafePort.Conformance.CommandTest do
   same "C6", "options are a proper list of :force and :nosuspend", subject do
     port = open(subject, {:spawn, "cat"}, [:binary])
 
-    for options <- [[:other], [:nosuspend | :other], [:nosuspend, :other], :nosuspend, nil, %{}, [{:nosuspend, true}], "x"] do
+    for options <- [
+          [:other],
+          [:nosuspend | :other],
+          [:nosuspend, :other],
+          :nosuspend,
+          nil,
+          %{},
+          [{:nosuspend, true}],
+          "x"
+        ] do
       assert {options, raised(fn -> subject.command(port, "x", options) end)} == {options, ArgumentError}
     end
 
@@ -184,7 +206,10 @@ defmodule SafePort.Conformance.CommandTest do
     assert Actor.run(actor, fn -> subject.connect(port, self()) end)
     assert Actor.run(actor, fn -> subject.close(port) end)
     assert_exit(port, :normal)
-    Proc.wait_until("the monitor fires", fn -> match?([{:DOWN, ^monitor, _, ^port, :normal}], Actor.messages(actor)) end)
+
+    Proc.wait_until("the monitor fires", fn ->
+      match?([{:DOWN, ^monitor, _, ^port, :normal}], Actor.messages(actor))
+    end)
   end
 
   same "C11", "a packet that its length cannot tell is accepted, and ends the port", subject do
@@ -218,7 +243,8 @@ defmodule SafePort.Conformance.CommandTest do
     answers =
       for {letter, actor} <- senders do
         Actor.ask(actor, fn ->
-          for number <- 1..50, do: subject.command(port, [letter, <<number::32>>, :binary.copy(<<letter>>, number * 100)])
+          for number <- 1..50,
+              do: subject.command(port, [letter, <<number::32>>, :binary.copy(<<letter>>, number * 100)])
         end)
       end
 
@@ -229,7 +255,9 @@ defmodule SafePort.Conformance.CommandTest do
         {letter, number}
       end
 
-    for {letter, _actor} <- senders, do: assert(for({^letter, number} <- packets, do: number) == Enum.to_list(1..50))
+    for {letter, _actor} <- senders,
+        do: assert(for({^letter, number} <- packets, do: number) == Enum.to_list(1..50))
+
     for answer <- answers, do: assert({:ok, _all_true} = await_answer(answer))
   end
 
@@ -297,7 +325,9 @@ defmodule SafePort.Conformance.CommandTest do
     open_gate(gate)
   end
 
-  cannot "C15", "a caller waits while the port is busy; suspended by Port, in a receive with SafePort", subject do
+  cannot "C15",
+         "a caller waits while the port is busy; suspended by Port, in a receive with SafePort",
+         subject do
     gate = gate()
     port = open_waiting(subject, gate, "cat")
     accepted = make_busy(subject, port)
@@ -351,7 +381,11 @@ defmodule SafePort.Conformance.CommandTest do
     gate = gate()
     port = open_waiting(subject, gate, "cat")
     accepted = make_busy(subject, port)
-    answers = for letter <- ?a..?h, do: ask_and_wait(Actor.start(), subject, fn -> subject.command(port, [letter]) end)
+
+    answers =
+      for letter <- ?a..?h,
+          do: ask_and_wait(Actor.start(), subject, fn -> subject.command(port, [letter]) end)
+
     open_gate(gate)
     assert port |> read_after(accepted, 8) |> to_charlist() |> Enum.sort() == 'abcdefgh'
     for answer <- answers, do: assert(await_answer(answer) == {:ok, true})
@@ -372,8 +406,6 @@ defmodule SafePort.Conformance.CommandTest do
     assert trace(port) == [{:data, "50000000\n"}, {:EXIT, :normal}]
   end
 
-  defp unique_name, do: :"safe_port_test_#{System.unique_integer([:positive])}"
-
   # The `bytes` bytes that come after `skipped` others, in the same chunk or not.
   defp read_after(port, skipped, bytes), do: port |> read(skipped + bytes) |> binary_part(skipped, bytes)
 
@@ -388,21 +420,5 @@ defmodule SafePort.Conformance.CommandTest do
   defp fill_packets(subject, port) do
     assert subject.command(port, :binary.copy("f", 4094))
     if subject.info(port, :queue_size) == {:queue_size, 0}, do: fill_packets(subject, port)
-  end
-
-  defp await_log(text) do
-    receive do
-      {:logged, logged} -> unless logged =~ text, do: await_log(text)
-    after
-      5_000 -> flunk("not logged: #{text}")
-    end
-  end
-
-  defp ignore_logs do
-    receive do
-      {:logged, _text} -> ignore_logs()
-    after
-      0 -> :ok
-    end
   end
 end

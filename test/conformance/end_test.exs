@@ -4,12 +4,19 @@ defmodule SafePort.Conformance.EndTest do
   # Section 6: the end of the program
 
   better "E1", "the end: Port tells the status before an unfinished line, SafePort after it", subject do
-    end_of = fn options -> open_sh(subject, "printf 'whole\\npart'; exit 3", [:binary, :line, :exit_status | options]) end
+    end_of = fn options ->
+      open_sh(subject, "printf 'whole\\npart'; exit 3", [:binary, :line, :exit_status | options])
+    end
+
     whole = {:data, {:eol, "whole"}}
     part = {:data, {:noeol, "part"}}
 
     for {options, last} <- [{[], {:EXIT, :normal}}, {[:eof], :eof}] do
-      expected = if subject == Port, do: [whole, {:exit_status, 3}, part, last], else: [whole, part, {:exit_status, 3}, last]
+      expected =
+        if subject == Port,
+          do: [whole, {:exit_status, 3}, part, last],
+          else: [whole, part, {:exit_status, 3}, last]
+
       assert trace(end_of.(options), if(options == [], do: :exit, else: :eof)) == expected
     end
   end
@@ -47,7 +54,9 @@ defmodule SafePort.Conformance.EndTest do
     open_gate(gate)
   end
 
-  better "E3", "the program runs on after the end of its output; SafePort ends it as after any close", subject do
+  better "E3",
+         "the program runs on after the end of its output; SafePort ends it as after any close",
+         subject do
     gate = gate()
     file = Path.join(tmp_dir(), "ran on")
     options = if subject == SafePort, do: [eof_timeout: 50], else: []
@@ -69,9 +78,18 @@ defmodule SafePort.Conformance.EndTest do
     Proc.wait_until("it ran on", fn -> File.exists?(file) end)
   end
 
-  same "E4", "with :exit_status a port whose output ended waits for the program, and can be written to", subject do
+  same "E4",
+       "with :exit_status a port whose output ended waits for the program, and can be written to",
+       subject do
     file = Path.join(tmp_dir(), "read")
-    port = open_sh(subject, "echo a; exec >&-; read line; echo \"$line\" > \"$1\"; exit 3", [:binary, :exit_status, argv: [file]])
+
+    port =
+      open_sh(subject, "echo a; exec >&-; read line; echo \"$line\" > \"$1\"; exit 3", [
+        :binary,
+        :exit_status,
+        argv: [file]
+      ])
+
     {:os_pid, os_pid} = subject.info(port, :os_pid)
     assert read(port, 2) == "a\n"
     Proc.wait_until("output is closed", fn -> not Map.has_key?(Proc.descriptors(os_pid), 1) end)
@@ -81,7 +99,9 @@ defmodule SafePort.Conformance.EndTest do
     assert File.read!(file) == "hello\n"
   end
 
-  better "E5", "a descendant that holds the output delays the end of Port, and is ended by SafePort", subject do
+  better "E5",
+         "a descendant that holds the output delays the end of Port, and is ended by SafePort",
+         subject do
     gate = gate()
     script = "(trap '' HUP; read go < \"$1\"; echo late) & echo early; exit 3"
     port = open_sh(subject, script, [:binary, :exit_status, argv: [gate]])
@@ -100,7 +120,9 @@ defmodule SafePort.Conformance.EndTest do
     end
   end
 
-  better "E5", "with orphans: :leave SafePort leaves the descendant alone, but does not wait for it", subject do
+  better "E5",
+         "with orphans: :leave SafePort leaves the descendant alone, but does not wait for it",
+         subject do
     gate = gate()
     file = Path.join(tmp_dir(), "ran on")
     script = "(read go < \"$1\"; echo > \"$2\") & echo early; exit 3"
@@ -112,7 +134,9 @@ defmodule SafePort.Conformance.EndTest do
     Proc.wait_until("it ran on", fn -> File.exists?(file) end)
   end
 
-  better "E6", "while a descendant holds the output, a command ends Port; SafePort has ended by then", subject do
+  better "E6",
+         "while a descendant holds the output, a command ends Port; SafePort has ended by then",
+         subject do
     gate = gate()
     script = "(read go < \"$1\") <&- & exit 3"
     port = open_sh(subject, script, [:binary, :exit_status, argv: [gate]])
@@ -211,13 +235,25 @@ defmodule SafePort.Conformance.EndTest do
       port = open_sh(subject, "exit 3", [:exit_status])
       sent = raised(fn -> subject.command(port, "x") end)
       assert sent in [{:returned, true}, ArgumentError]
-      assert trace(port) in [[{:exit_status, 3}, {:EXIT, :normal}], [{:EXIT, :epipe}], [{:exit_status, 3}, {:EXIT, :epipe}]]
+
+      assert trace(port) in [
+               [{:exit_status, 3}, {:EXIT, :normal}],
+               [{:EXIT, :epipe}],
+               [{:exit_status, 3}, {:EXIT, :epipe}]
+             ]
     end
   end
 
   better "E12", "a packet longer than memory silences Port, and ends SafePort", subject do
     gate = gate()
-    port = open_sh(subject, "printf '\\377\\377\\377\\377abc'; read go < \"$1\"; exit 3", [:exit_status, packet: 4, argv: [gate]])
+
+    port =
+      open_sh(subject, "printf '\\377\\377\\377\\377abc'; read go < \"$1\"; exit 3", [
+        :exit_status,
+        packet: 4,
+        argv: [gate]
+      ])
+
     {:os_pid, os_pid} = subject.info(port, :os_pid)
 
     case subject do

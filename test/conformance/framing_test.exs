@@ -3,7 +3,9 @@ defmodule SafePort.Conformance.FramingTest do
 
   # Section 7: how input is cut into messages
 
-  better "I1", "a stream comes in pieces as they were read, never empty; of 64 KiB at most with Port", subject do
+  better "I1",
+         "a stream comes in pieces as they were read, never empty; of 64 KiB at most with Port",
+         subject do
     port = open_sh(subject, "head -c 3000000 /dev/zero; exit 3", [:binary, :exit_status])
     pieces = pieces(port, [])
     assert_receive {:EXIT, ^port, :normal}, 5_000
@@ -50,7 +52,9 @@ defmodule SafePort.Conformance.FramingTest do
 
   same "I3", "a packet that the end cuts off is dropped", subject do
     for bytes <- ["\\0", "\\0\\5", "\\0\\5abc"], {options, last} <- [{[], []}, {[:eof], [:eof]}] do
-      port = open_sh(subject, "printf '\\0\\1a#{bytes}'; exit 3", [:binary, :exit_status, {:packet, 2} | options])
+      port =
+        open_sh(subject, "printf '\\0\\1a#{bytes}'; exit 3", [:binary, :exit_status, {:packet, 2} | options])
+
       expected = [{:data, "a"}, {:exit_status, 3}] ++ last ++ if(last == [], do: [{:EXIT, :normal}], else: [])
       assert trace(port, if(last == [], do: :exit, else: :eof)) == expected
     end
@@ -69,7 +73,13 @@ defmodule SafePort.Conformance.FramingTest do
            ]
 
     assert lines(subject, 1, "\\na\\nab\\n") == [eol: "", eol: "a", noeol: "a", eol: "b"]
-    assert lines(subject, 5, "abcde\\n\\nabcdefghij\\n") == [eol: "abcde", eol: "", noeol: "abcde", eol: "fghij"]
+
+    assert lines(subject, 5, "abcde\\n\\nabcdefghij\\n") == [
+             eol: "abcde",
+             eol: "",
+             noeol: "abcde",
+             eol: "fghij"
+           ]
   end
 
   same "I5", "a carriage return before a newline belongs to it, any other is data", subject do
@@ -105,7 +115,10 @@ defmodule SafePort.Conformance.FramingTest do
       # The next byte leaves when the last one is in.
       for {piece, count} <- Enum.with_index(cut(text, 1), 1) do
         subject.command(feeder, piece)
-        Proc.wait_until("#{count} bytes are in", fn -> subject.info(port, :input) in [{:input, count}, nil] end)
+
+        Proc.wait_until("#{count} bytes are in", fn ->
+          subject.info(port, :input) in [{:input, count}, nil]
+        end)
       end
 
       subject.close(feeder)
@@ -130,7 +143,11 @@ defmodule SafePort.Conformance.FramingTest do
   end
 
   same "I6", "closing drops what is left of a line", subject do
-    for {close, last} <- [{&subject.close/1, :exit}, {&Process.exit(&1, :normal), :exit}, {&send(&1, {self(), :close}), :closed}] do
+    for {close, last} <- [
+          {&subject.close/1, :exit},
+          {&Process.exit(&1, :normal), :exit},
+          {&send(&1, {self(), :close}), :closed}
+        ] do
       port = open_sh(subject, "printf 'a\\nb'; cat >/dev/null", [:binary, :line])
       Proc.wait_until("all is in", fn -> subject.info(port, :input) == {:input, 3} end)
       close.(port)

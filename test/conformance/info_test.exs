@@ -47,7 +47,10 @@ defmodule SafePort.Conformance.InfoTest do
     {:links, links} = subject.info(port, :links)
     assert Enum.sort(links) == Enum.sort([self(), actor.pid])
 
-    for pid <- [self(), actor.pid], do: if(pid == self(), do: Process.unlink(port), else: Actor.run(actor, fn -> Process.unlink(port) end))
+    for pid <- [self(), actor.pid],
+        do:
+          if(pid == self(), do: Process.unlink(port), else: Actor.run(actor, fn -> Process.unlink(port) end))
+
     assert subject.info(port, :links) == {:links, []}
   end
 
@@ -112,7 +115,10 @@ defmodule SafePort.Conformance.InfoTest do
 
   same "Q3", "unknown items are refused of an open port, and nil of a closed one", subject do
     port = open(subject, {:spawn, "cat"})
-    for item <- [:nonsense, "name", 1, [:name], nil], do: assert(raised(fn -> subject.info(port, item) end) == ArgumentError)
+
+    for item <- [:nonsense, "name", 1, [:name], nil],
+        do: assert(raised(fn -> subject.info(port, item) end) == ArgumentError)
+
     subject.close(port)
     assert_exit(port, :normal)
     for item <- [:name, :registered_name, :nonsense], do: assert(subject.info(port, item) == nil)
@@ -258,11 +264,4 @@ defmodule SafePort.Conformance.InfoTest do
 
   defp call(Port, port, operation, term), do: :erlang.port_call(port, operation, term)
   defp call(SafePort, port, operation, term), do: SafePort.call(port, operation, term)
-
-  defp unique_name, do: :"safe_port_test_#{System.unique_integer([:positive])}"
-
-  defp remote_pid do
-    node = "far@away"
-    :erlang.binary_to_term(<<131, 88, 119, byte_size(node), node::binary, 42::32, 0::32, 1::32>>)
-  end
 end

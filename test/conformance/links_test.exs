@@ -54,7 +54,13 @@ defmodule SafePort.Conformance.LinksTest do
   end
 
   same "L3", "a port closes when its owner dies, with the same reason", subject do
-    for {reason, seen} <- [{:normal, :normal}, {:oops, :oops}, {:shutdown, :shutdown}, {{:a, 1}, {:a, 1}}, {:kill, :killed}] do
+    for {reason, seen} <- [
+          {:normal, :normal},
+          {:oops, :oops},
+          {:shutdown, :shutdown},
+          {{:a, 1}, {:a, 1}},
+          {:kill, :killed}
+        ] do
       {owner, port} = owned_by_actor(subject)
       Process.link(port)
       monitor = subject.monitor(port)
@@ -115,13 +121,19 @@ defmodule SafePort.Conformance.LinksTest do
       monitor = subject.monitor(port)
       actor = Actor.start(trap_exit: true)
       if sender == :linked, do: Actor.run(actor, fn -> Process.link(port) end)
-      if sender == :owner, do: Process.exit(port, reason), else: Actor.run(actor, fn -> Process.exit(port, reason) end)
+
+      if sender == :owner,
+        do: Process.exit(port, reason),
+        else: Actor.run(actor, fn -> Process.exit(port, reason) end)
+
       assert_exit(port, reason)
       assert await_down(monitor) == reason
     end
   end
 
-  cannot "L6", "a :normal exit signal from a process that ends at once may be taken for its end by SafePort", subject do
+  cannot "L6",
+         "a :normal exit signal from a process that ends at once may be taken for its end by SafePort",
+         subject do
     port = open(subject, {:spawn, "cat"})
     {pid, monitor} = spawn_monitor(fn -> Process.exit(port, :normal) end)
     assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}, 5_000
@@ -160,7 +172,9 @@ defmodule SafePort.Conformance.LinksTest do
     end
   end
 
-  same "L7", "connect/2 by anyone makes a new owner and links it; the old one stays linked and is not told", subject do
+  same "L7",
+       "connect/2 by anyone makes a new owner and links it; the old one stays linked and is not told",
+       subject do
     port = open(subject, {:spawn, "cat"}, [:binary])
     [new, anyone] = for _number <- 1..2, do: Actor.start(trap_exit: true)
     assert Actor.run(anyone, fn -> subject.connect(port, new.pid) end)
@@ -331,7 +345,11 @@ defmodule SafePort.Conformance.LinksTest do
     monitor = subject.monitor(port)
     subject.close(port)
     assert_exit(port, :normal)
-    Proc.wait_until("it fired", fn -> match?({:messages, [{:DOWN, ^monitor, _, _, _}]}, Process.info(self(), :messages)) end)
+
+    Proc.wait_until("it fired", fn ->
+      match?({:messages, [{:DOWN, ^monitor, _, _, _}]}, Process.info(self(), :messages))
+    end)
+
     assert subject.demonitor(monitor, [:flush, :info]) == false
     refute_received {:DOWN, _monitor, _kind, _port, _reason}
     assert raised(fn -> subject.demonitor(monitor, [:other]) end) == ArgumentError
@@ -397,11 +415,4 @@ defmodule SafePort.Conformance.LinksTest do
   # What wc(1) has written, if it is written.
   defp counted(""), do: nil
   defp counted(line), do: line |> String.trim() |> String.to_integer()
-
-  defp unique_name, do: :"safe_port_test_#{System.unique_integer([:positive])}"
-
-  defp remote_pid do
-    node = "far@away"
-    :erlang.binary_to_term(<<131, 88, 119, byte_size(node), node::binary, 42::32, 0::32, 1::32>>)
-  end
 end

@@ -33,7 +33,7 @@ defmodule SafePort.Conformance.MessagesTest do
 
   same "M1", "a name will do", subject do
     port = open(subject, {:spawn, "cat"}, [:binary])
-    name = :"safe_port_test_#{System.unique_integer([:positive])}"
+    name = unique_name()
     Process.register(port, name)
     send(name, {self(), {:command, "x"}})
     assert read(port, 1) == "x"
@@ -71,7 +71,10 @@ defmodule SafePort.Conformance.MessagesTest do
     ]
 
     for message <- messages, sender <- [:owner, :other] do
-      if sender == :owner, do: send(port, message), else: Actor.run(Actor.start(), fn -> send(port, message) end)
+      if sender == :owner,
+        do: send(port, message),
+        else: Actor.run(Actor.start(), fn -> send(port, message) end)
+
       assert_receive {:EXIT, ^port, :badsig}, 5_000, "no signal for #{inspect(message)} by the #{sender}"
     end
 
@@ -169,8 +172,8 @@ defmodule SafePort.Conformance.MessagesTest do
     port = open(subject, {:spawn, "cat # M3"})
     send(port, {self(), {:command, [:wrong]}})
     assert_receive {:EXIT, ^port, :badsig}, 5_000
-    if subject == Port, do: await_log("Bad value on output port 'cat # M3'")
-    ignore_logs()
+    if subject == Port, do: Log.await("Bad value on output port 'cat # M3'")
+    Log.ignore()
   end
 
   same "M4", "a packet that its length cannot tell ends the port", subject do
@@ -197,7 +200,7 @@ defmodule SafePort.Conformance.MessagesTest do
 
   same "M5", "a name that nobody has is refused by send", subject do
     port = open(subject, {:spawn, "cat"})
-    name = :"safe_port_test_#{System.unique_integer([:positive])}"
+    name = unique_name()
     Process.register(port, name)
     subject.close(port)
     assert_exit(port, :normal)
@@ -210,7 +213,10 @@ defmodule SafePort.Conformance.MessagesTest do
     make_busy(subject, port)
     subject.close(port)
     assert_exit(port, :normal)
-    for message <- [{self(), {:command, "x"}}, {self(), :close}, {self(), {:connect, self()}}, :foo], do: send(port, message)
+
+    for message <- [{self(), {:command, "x"}}, {self(), :close}, {self(), {:connect, self()}}, :foo],
+        do: send(port, message)
+
     open_gate(gate)
     Proc.wait_until("the port is gone", fn -> gone?(subject, port) end)
   end
@@ -315,7 +321,10 @@ defmodule SafePort.Conformance.MessagesTest do
     end
 
     packets = for(_packet <- 1..800, do: next_packet(port))
-    for letter <- 'abco', do: assert(for(<<^letter, number::16>> <- packets, do: number) == Enum.to_list(2..201))
+
+    for letter <- 'abco',
+        do: assert(for(<<^letter, number::16>> <- packets, do: number) == Enum.to_list(2..201))
+
     for answer <- others, do: await_answer(answer)
   end
 
@@ -417,7 +426,9 @@ defmodule SafePort.Conformance.MessagesTest do
   end
 
   same "M13", "data is delivered however full the owner's mailbox is", subject do
-    port = open_sh(subject, "head -c 3000000 /dev/zero | tr '\\0' '\\n'; echo", [:binary, :line, :exit_status])
+    port =
+      open_sh(subject, "head -c 3000000 /dev/zero | tr '\\0' '\\n'; echo", [:binary, :line, :exit_status])
+
     monitor = subject.monitor(port)
     # Nothing is taken from the mailbox until the port has ended.
     assert await_down(monitor) == :normal
@@ -440,28 +451,6 @@ defmodule SafePort.Conformance.MessagesTest do
       {^port, {:data, data}} -> data
     after
       10_000 -> flunk("no packet came")
-    end
-  end
-
-  # As if it came from a node that we are not connected to (external term format, NEW_PID_EXT).
-  defp remote_pid do
-    node = "far@away"
-    :erlang.binary_to_term(<<131, 88, 119, byte_size(node), node::binary, 42::32, 0::32, 1::32>>)
-  end
-
-  defp await_log(text) do
-    receive do
-      {:logged, logged} -> unless logged =~ text, do: await_log(text)
-    after
-      5_000 -> flunk("not logged: #{text}")
-    end
-  end
-
-  defp ignore_logs do
-    receive do
-      {:logged, _text} -> ignore_logs()
-    after
-      0 -> :ok
     end
   end
 end

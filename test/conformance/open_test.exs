@@ -122,7 +122,9 @@ defmodule SafePort.Conformance.OpenTest do
   same "O7", "anything else is refused, also the empty list and lists that hold binaries", subject do
     for command <- [[], ["echo x"], ['echo ', "x"], [?e | ?x], [:echo], 1, 1.0, {}, %{}, self(), fn -> 1 end] do
       assert {command, raised(fn -> subject.open({:spawn, command}, []) end)} == {command, ArgumentError}
-      assert {command, raised(fn -> subject.open({:spawn_executable, command}, []) end)} == {command, ArgumentError}
+
+      assert {command, raised(fn -> subject.open({:spawn_executable, command}, []) end)} ==
+               {command, ArgumentError}
     end
   end
 
@@ -147,7 +149,13 @@ defmodule SafePort.Conformance.OpenTest do
     assert raised(fn -> subject.open({:spawn, 'echo\0 x'}, []) end) == ArgumentError
     assert raised(fn -> subject.open({:spawn_executable, '/bin/echo\0'}, []) end) == ArgumentError
 
-    for option <- [{:args, ['a\0b']}, {:arg0, 'a\0b'}, {:cd, '/\0'}, {:env, [{'A', 'b\0'}]}, {:env, [{'A\0', 'b'}]}] do
+    for option <- [
+          {:args, ['a\0b']},
+          {:arg0, 'a\0b'},
+          {:cd, '/\0'},
+          {:env, [{'A', 'b\0'}]},
+          {:env, [{'A\0', 'b'}]}
+        ] do
       assert {option, raised(fn -> subject.open({:spawn_executable, "/bin/true"}, [option]) end)} ==
                {option, ArgumentError}
     end
@@ -173,7 +181,9 @@ defmodule SafePort.Conformance.OpenTest do
   ## {:spawn_executable, file}
 
   same "O10", "the file runs without shell and without PATH", subject do
-    port = open(subject, {:spawn_executable, "/bin/echo"}, [:binary, :exit_status, args: ["$HOME", "*", "a  b;"]])
+    port =
+      open(subject, {:spawn_executable, "/bin/echo"}, [:binary, :exit_status, args: ["$HOME", "*", "a  b;"]])
+
     assert result(port) == {"$HOME * a  b;\n", 0}
   end
 
@@ -310,101 +320,6 @@ defmodule SafePort.Conformance.OpenTest do
     end
   end
 
-  ## {:fd, in, out}
-
-  same "O16", "descriptors are small integers", subject do
-    for name <- [{:fd, 0}, {:fd}, {:fd, 0, 1, 2}, {:fd, "0", 1}, {:fd, 0, :b}, {:fd, 0.0, 1}, {:fd, nil, nil}] do
-      assert {name, raised(fn -> subject.open(name, []) end)} == {name, ArgumentError}
-    end
-
-    for name <- [{:fd, -1, 1}, {:fd, 0, -1}, {:fd, 0x7FFF_FFFF, 1}, {:fd, 0, 0x7FFF_FFFF}] do
-      assert {name, raised(fn -> subject.open(name, []) end)} == {name, :einval}
-    end
-  end
-
-  same "O16", "a closed descriptor is not noticed by reading", subject do
-    port = open(subject, {:fd, 901, 901}, [:in])
-    assert subject.info(port, :name) == {:name, '901/901'}
-    assert subject.close(port)
-    assert_exit(port, :normal)
-  end
-
-  same "O16", "writing to a closed descriptor ends the port", subject do
-    port = open(subject, {:fd, 902, 902}, [:out])
-    assert subject.command(port, "x")
-    assert_exit(port, :ebadf)
-  end
-
-  same "O17", "data comes in and goes out", subject do
-    {input, output, pipe} = pipes()
-    port = open(subject, {:fd, input, output}, [:binary])
-    assert subject.info(port, :name) == {:name, String.to_charlist("#{input}/#{output}")}
-    assert subject.info(port, :os_pid) == {:os_pid, :undefined}
-
-    assert :prim_file.write(pipe.inside, "from outside") == :ok
-    assert read(port, 12) == "from outside"
-    assert subject.command(port, "from inside")
-    assert :prim_file.read(pipe.outside, 11) == {:ok, "from inside"}
-  end
-
-  same "O17", "closing the port leaves the descriptors open", subject do
-    {input, output, _pipe} = pipes()
-    port = open(subject, {:fd, input, output})
-    assert subject.close(port)
-    assert_exit(port, :normal)
-    assert %{^input => _, ^output => _} = Proc.descriptors(vm())
-  end
-
-  same "O17", "packets, lines and directions work", subject do
-    {input, output, pipe} = pipes()
-    port = open(subject, {:fd, input, output}, [:binary, packet: 2])
-    assert subject.command(port, "abc")
-    assert :prim_file.read(pipe.outside, 5) == {:ok, <<0, 3, "abc">>}
-    assert :prim_file.write(pipe.inside, <<0, 2, "xy", 0, 0>>) == :ok
-    assert_receive {^port, {:data, "xy"}}
-    assert_receive {^port, {:data, ""}}
-    subject.close(port)
-    assert_exit(port, :normal)
-
-    port = open(subject, {:fd, input, output}, [:in, line: 80])
-    assert :prim_file.write(pipe.inside, "a line\n") == :ok
-    assert_receive {^port, {:data, {:eol, 'a line'}}}
-    subject.close(port)
-    assert_exit(port, :normal)
-  end
-
-  same "O17", "the end of the file is a normal exit, or :eof", subject do
-    for {options, expected} <- [{[], [{:data, "all"}, {:EXIT, :normal}]}, {[:eof], [{:data, "all"}, :eof]}] do
-      file = Path.join(tmp_dir(), "pipe")
-      Proc.run("mkfifo", [file])
-      {:ok, both} = open_pipe(file, [:read, :write])
-      {:ok, reader} = open_pipe(file, [:read])
-      :ok = :prim_file.write(both, "all")
-      :ok = :prim_file.close(both)
-
-      port = open(subject, {:fd, descriptor(reader), descriptor(reader)}, [:binary, :in | options])
-      assert trace(port, if(options == [], do: :exit, else: :eof)) == expected
-      if options == [:eof], do: subject.close(port) && assert_exit(port, :normal)
-      :prim_file.close(reader)
-    end
-  end
-
-  same "O17", ":exit_status, :args and :arg0 are refused", subject do
-    for option <- [:exit_status, {:args, []}, {:arg0, "a"}] do
-      assert raised(fn -> subject.open({:fd, 0, 1}, [option]) end) == ArgumentError
-    end
-  end
-
-  same "O18", "what is queued is flushed at close", subject do
-    {input, output, pipe} = pipes()
-    data = :binary.copy("0123456789", 20_000)
-    port = open(subject, {:fd, input, output}, [:out])
-    assert subject.command(port, data)
-    assert subject.close(port)
-    assert_exit(port, :normal)
-    assert read_all(pipe.outside, byte_size(data), []) == data
-  end
-
   ## other names
 
   better "O19", "a bare file name opens a file in Port, and is refused by SafePort", subject do
@@ -424,177 +339,59 @@ defmodule SafePort.Conformance.OpenTest do
   end
 
   same "O20", "anything else is refused", subject do
-    names = ["echo", {}, {:spawn}, {:spawn, "echo", []}, {:other, "echo"}, {"spawn", "echo"}, 1, 1.5, %{}, self(), make_ref()]
+    names = [
+      "echo",
+      {},
+      {:spawn},
+      {:spawn, "echo", []},
+      {:other, "echo"},
+      {"spawn", "echo"},
+      1,
+      1.5,
+      %{},
+      self(),
+      make_ref()
+    ]
 
     for name <- names do
       assert {name, raised(fn -> subject.open(name, []) end)} == {name, ArgumentError}
     end
   end
+end
 
-  ## open/2
+defmodule SafePort.Conformance.OpenAloneTest do
+  # Changes the working directory and the environment of the VM.
+  use SafePort.Test.Conformance, async: false
 
-  same "O21", "returns when the program has its process id", subject do
-    port = open(subject, {:spawn, "cat"})
-    assert {:os_pid, os_pid} = subject.info(port, :os_pid)
-    assert Proc.exists?(os_pid)
-  end
+  same "O5", "a PATH set in the VM counts from the next open on", subject do
+    folder = tmp_dir()
+    script(folder, "only_here", "#!/bin/sh\necho found\n")
+    path = System.get_env("PATH")
 
-  same "O21", "raises :emfile when the VM is out of descriptors", subject do
-    %{result: result, output: output} =
-      in_vm subject, shell: "ulimit -n 200" do
-        open_all = fn open_all, count ->
-          try do
-            subject.open({:spawn, "cat"}, [])
-          rescue
-            error in ErlangError -> {count, error.original}
-          else
-            _port -> open_all.(open_all, count + 1)
-          end
-        end
-
-        open_all.(open_all, 0)
-      end
-
-    assert {count, :emfile} = result, output
-    assert count in 20..99
-  end
-
-  cannot "O21", "raises SystemLimitError when there is no room for a port, which is a process for SafePort", subject do
-    %{result: result, output: output} =
-      in_vm subject, erl: "+Q 1024 +P 1024" do
-        # Ports of the VM's own fill Port's table, processes SafePort's.
-        fill = fn fill ->
-          try do
-            if subject == Port, do: Port.open({:spawn_driver, "ram_file_drv"}, []), else: spawn(fn -> receive do: (:never -> :ok) end)
-          rescue
-            SystemLimitError -> :full
-          else
-            _one_more -> fill.(fill)
-          end
-        end
-
-        :full = fill.(fill)
-
-        try do
-          subject.open({:spawn, "cat"}, [])
-        rescue
-          error -> error.__struct__
-        end
-      end
-
-    assert result == SystemLimitError, output
-  end
-
-  cannot "O22", "a SafePort is counted as a process, not as a port", subject do
-    port = open(subject, {:spawn, "cat"})
-    assert port in :erlang.ports() == (subject == Port)
-    assert port in Process.list() == (subject == SafePort)
-    assert :erlang.system_info(:port_limit) >= 1024
-  end
-
-  same "O23", "a command may follow at once, also behind a large environment", subject do
-    large = for number <- 1..20, do: {'LARGE_#{number}', List.duplicate(?x, 10_000)}
-    port = open(subject, {:spawn, "cat"}, [:binary, env: large])
-    assert subject.command(port, "hello")
-    assert read(port, 5) == "hello"
-  end
-
-  same "O24", "links the caller and makes it the owner", subject do
-    port = open(subject, {:spawn, "cat"})
-    {:links, links} = Process.info(self(), :links)
-    assert port in links
-    assert subject.info(port, :connected) == {:connected, self()}
-    assert subject.info(port, :links) == {:links, [self()]}
-  end
-
-  cannot "O25", "raises ArgumentError for what is malformed, with a text of its own", subject do
-    error = assert_raise ArgumentError, fn -> subject.open({:spawn, "cat"}, [:nonsense]) end
-
-    case subject do
-      Port -> assert Exception.message(error) =~ "invalid option"
-      SafePort -> assert Exception.message(error) =~ ":nonsense"
+    try do
+      System.put_env("PATH", folder <> ":" <> path)
+      assert result(open(subject, {:spawn, "only_here"}, [:binary, :exit_status])) == {"found\n", 0}
+    after
+      System.put_env("PATH", path)
     end
 
-    error = assert_raise ArgumentError, fn -> subject.open({:nonsense, "cat"}, []) end
-
-    case subject do
-      Port -> assert Exception.message(error) =~ "invalid port name"
-      SafePort -> assert Exception.message(error) =~ "{:nonsense, \"cat\"}"
-    end
-
-    port = open(subject, {:spawn, "cat"})
-    subject.close(port)
-    assert_exit(port, :normal)
-    assert_raise ArgumentError, fn -> subject.command(port, "x") end
-    assert_raise ArgumentError, fn -> subject.close(port) end
-    assert_raise ArgumentError, fn -> subject.connect(port, self()) end
+    assert {_message, 127} =
+             result(open(subject, {:spawn, "only_here"}, [:binary, :exit_status, :stderr_to_stdout]))
   end
 
-  same "O26", "the program runs, however soon the port goes", subject do
+  same "O13", "a relative file is looked for from the VM's folder", subject do
+    before = File.cwd!()
     folder = tmp_dir()
+    script(folder, "program", "#!/bin/sh\necho here\n")
 
-    goodbyes = [
-      close: &subject.close/1,
-      exit: &Process.exit(&1, :gone),
-      kill: &Process.exit(&1, :kill),
-      owner: fn _port -> exit(:normal) end,
-      owner_killed: fn _port -> Process.exit(self(), :kill) end
-    ]
+    try do
+      File.cd!(folder)
 
-    files =
-      for {name, goodbye} <- goodbyes, number <- 1..5 do
-        file = Path.join(folder, "#{name}_#{number}")
-        tag = tag()
-
-        {owner, monitor} =
-          spawn_monitor(fn ->
-            port = subject.open({:spawn_executable, "/bin/sh"}, args: ["-c", "echo > \"$1\"", "sh", file], env: [tag])
-            Process.unlink(port)
-            if name in [:owner, :owner_killed], do: Process.link(port)
-            goodbye.(port)
-          end)
-
-        assert_receive {:DOWN, ^monitor, :process, ^owner, _reason}, 5_000
-        file
-      end
-
-    for file <- files, do: Proc.wait_until("#{file} is there", fn -> File.exists?(file) end)
-  end
-
-  # The number of the VM's own process.
-  defp vm, do: String.to_integer(System.pid())
-
-  # Two named pipes of this VM: what is written to `inside` comes from the descriptor `input`, and what is written to
-  # `output` comes from `outside`.
-  defp pipes do
-    folder = tmp_dir()
-
-    [inside, outside] =
-      for name <- ["inside", "outside"] do
-        file = Path.join(folder, name)
-        Proc.run("mkfifo", [file])
-        {:ok, handle} = open_pipe(file, [:read, :write])
-        handle
-      end
-
-    {descriptor(inside), descriptor(outside), %{inside: inside, outside: outside}}
-  end
-
-  # Files that are no regular files are refused otherwise.
-  defp open_pipe(file, modes), do: :prim_file.open(file, [:raw, :binary, :skip_type_check | modes])
-
-  defp descriptor(handle) do
-    <<number::native-32>> = :prim_file.get_handle(handle)
-    number
-  end
-
-  defp read_all(_handle, 0, read), do: read |> Enum.reverse() |> IO.iodata_to_binary()
-
-  defp read_all(handle, left, read) do
-    case :prim_file.read(handle, left) do
-      {:ok, data} -> read_all(handle, left - byte_size(data), [data | read])
-      # The port's descriptors are non-blocking while it is open.
-      {:error, :eagain} -> read_all(handle, left, read)
+      for file <- ["./program", "program"],
+          do:
+            assert(result(open(subject, {:spawn_executable, file}, [:binary, :exit_status])) == {"here\n", 0})
+    after
+      File.cd!(before)
     end
   end
 end

@@ -15,4 +15,24 @@ defmodule SafePort.Test.Log do
   def log(event, %{config: %{pid: pid}}) do
     send(pid, {:logged, event |> :logger_formatter.format(%{}) |> IO.chardata_to_string()})
   end
+
+  @doc "Waits for something to be logged that holds `text`."
+  @spec await(String.t()) :: :ok
+  def await(text) do
+    receive do
+      {:logged, logged} -> if logged =~ text, do: :ok, else: await(text)
+    after
+      5_000 -> ExUnit.Assertions.flunk("not logged: #{text}")
+    end
+  end
+
+  @doc "Takes what was logged from the mailbox."
+  @spec ignore() :: :ok
+  def ignore do
+    receive do
+      {:logged, _text} -> ignore()
+    after
+      0 -> :ok
+    end
+  end
 end

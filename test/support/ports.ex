@@ -112,8 +112,9 @@ defmodule SafePort.Test.Ports do
   defp join([{:data, left}, {:data, right} | rest]) when is_binary(left) and is_binary(right),
     do: join([{:data, left <> right} | rest])
 
-  defp join([{:data, [byte | _] = left}, {:data, [other | _] = right} | rest]) when is_integer(byte) and is_integer(other),
-    do: join([{:data, left ++ right} | rest])
+  defp join([{:data, [byte | _] = left}, {:data, [other | _] = right} | rest])
+       when is_integer(byte) and is_integer(other),
+       do: join([{:data, left ++ right} | rest])
 
   defp join([item | rest]), do: [item | join(rest)]
   defp join([]), do: []
@@ -146,7 +147,10 @@ defmodule SafePort.Test.Ports do
     receive do
       {^port, {:data, more}} -> read(port, bytes, data <> more)
     after
-      @patience -> flunk("#{inspect(port)} sent #{byte_size(data)} of #{bytes} bytes: #{inspect(data, printable_limit: 50)}")
+      @patience ->
+        flunk(
+          "#{inspect(port)} sent #{byte_size(data)} of #{bytes} bytes: #{inspect(data, printable_limit: 50)}"
+        )
     end
   end
 
@@ -196,7 +200,7 @@ defmodule SafePort.Test.Ports do
   end
 
   @doc "The exception that `function` raises, for an ErlangError what it holds."
-  @spec raised((-> term())) :: atom() | {:returned, term()}
+  @spec raised((() -> term())) :: atom() | {:returned, term()}
   def raised(function) do
     {:returned, function.()}
   rescue
@@ -235,4 +239,16 @@ defmodule SafePort.Test.Ports do
   @doc "Lets one program pass that waits at the gate."
   @spec open_gate(String.t()) :: :ok
   def open_gate(gate), do: File.write!(gate, "go\n")
+
+  @doc "A name that nobody else has."
+  @spec unique_name() :: atom()
+  def unique_name, do: :"safe_port_test_#{System.unique_integer([:positive])}"
+
+  @doc "A pid as if it came from a node that we are not connected to."
+  @spec remote_pid() :: pid()
+  def remote_pid do
+    node = "far@away"
+    # External term format: NEW_PID_EXT.
+    :erlang.binary_to_term(<<131, 88, 119, byte_size(node), node::binary, 42::32, 0::32, 1::32>>)
+  end
 end

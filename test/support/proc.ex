@@ -12,7 +12,7 @@ defmodule SafePort.Test.Proc do
 
   For facts of the operating system, which sends no messages. Fails with `what` after ten seconds.
   """
-  @spec wait_until(String.t(), (-> value)) :: value when value: term()
+  @spec wait_until(String.t(), (() -> value)) :: value when value: term()
   def wait_until(what, condition), do: wait_until(what, condition, now() + 10_000)
 
   defp wait_until(what, condition, deadline) do
@@ -32,6 +32,10 @@ defmodule SafePort.Test.Proc do
   end
 
   defp now, do: System.monotonic_time(:millisecond)
+
+  @doc "The process of this VM."
+  @spec vm() :: pos_integer()
+  def vm, do: String.to_integer(System.pid())
 
   @doc "Whether the process runs: it exists and is no zombie."
   @spec alive?(pos_integer()) :: boolean()
@@ -80,7 +84,10 @@ defmodule SafePort.Test.Proc do
   @doc "The environment that the program was started with, as sorted `NAME=value` entries, without the tests' tag."
   @spec environment(pos_integer() | String.t()) :: [String.t()]
   def environment(os_pid) do
-    "/proc/#{os_pid}/environ" |> entries() |> Enum.reject(&String.starts_with?(&1, @tag_variable <> "=")) |> Enum.sort()
+    "/proc/#{os_pid}/environ"
+    |> entries()
+    |> Enum.reject(&String.starts_with?(&1, @tag_variable <> "="))
+    |> Enum.sort()
   end
 
   defp entries(file), do: file |> File.read!() |> String.split(<<0>>) |> Enum.drop(-1)

@@ -27,7 +27,9 @@ defmodule SafePort.Test.Vm do
   @doc false
   def run(subject, code, options) do
     variables = Keyword.put(Keyword.get(options, :bind, []), :subject, subject)
-    assignments = Enum.map_join(variables, fn {name, value} -> "#{name} = #{inspect(value, limit: :infinity)}\n" end)
+
+    assignments =
+      Enum.map_join(variables, fn {name, value} -> "#{name} = #{inspect(value, limit: :infinity)}\n" end)
 
     program = """
     #{if subject == SafePort, do: "{:ok, _} = Application.ensure_all_started(:safe_port)"}
