@@ -7,7 +7,8 @@ defmodule Bench.Spawn do
 
   def all do
     [
-      {"open, run true, exit status, one at a time", "us", :less, %{"SafePort" => 1.0, "C vfork, exec, wait" => nil},
+      {"open, run true, exit status, one at a time", "us", :less,
+       %{"SafePort" => 1.0, "C vfork, exec, wait" => nil},
        [
          {"Port", fn -> one_at_a_time(Port) end},
          {"SafePort", fn -> one_at_a_time(SafePort) end},

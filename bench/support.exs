@@ -77,6 +77,7 @@ defmodule Bench do
   defp row(contestant, median, numbers, ratio) do
     label = contestant |> elem(0) |> String.pad_trailing(26)
     spread = "[#{figure(Enum.min(numbers))} to #{figure(Enum.max(numbers))}]"
+
     "#{label} #{median |> figure() |> String.pad_leading(11)}  x#{:erlang.float_to_binary(ratio, decimals: 2)}  #{spread}"
   end
 
@@ -84,6 +85,7 @@ defmodule Bench do
     case target do
       %{^label => wanted} ->
         met = if better == :more, do: ratio >= wanted, else: ratio <= wanted
+
         "  #{if met, do: "met", else: "MISSED"}: #{if better == :more, do: "at least", else: "at most"} x#{wanted}"
 
       _none ->

@@ -31,11 +31,12 @@ defmodule SafePort.Core.Client do
 
   # Directly, unless something else of ours may be under way to the port: then behind that (contract M9).
   defp write(port, iovec) do
-    case Process.info(port, [:message_queue_len, :status]) do
-      [message_queue_len: 0, status: :waiting] -> Native.command(port, iovec)
-      nil -> :closed
-      _busy -> :server
-    end
+    if idle?(port), do: Native.command(port, iovec), else: :server
+  end
+
+  # Whether the port process has done all that it was sent.
+  defp idle?(port) do
+    Process.info(port, [:message_queue_len, :status]) == [message_queue_len: 0, status: :waiting]
   end
 
   defp commanded!(result, _port) when is_boolean(result), do: result
@@ -130,7 +131,8 @@ defmodule SafePort.Core.Client do
   end
 
   def monitor(port) when is_pid(port) do
-    port?(port)
+    # Behind what the caller has sent before (contract M9).
+    if port?(port) and not idle?(port), do: call(port, :sync)
     Process.monitor(port)
   end
 

@@ -34,10 +34,13 @@ defmodule SafePort.Core.Environment do
   end
 
   defp value!(value) when value in [false, []], do: false
-  defp value!(value) when is_binary(value) or is_list(value), do: Options.text!(value, "a value in option :env")
+
+  defp value!(value) when is_binary(value) or is_list(value),
+    do: Options.text!(value, "a value in option :env")
 
   defp value!(other) do
-    raise ArgumentError, "a value in option :env must be a binary, a charlist or false, got: #{inspect(other)}"
+    raise ArgumentError,
+          "a value in option :env must be a binary, a charlist or false, got: #{inspect(other)}"
   end
 
   @doc """

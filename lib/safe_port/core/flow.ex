@@ -47,7 +47,9 @@ defmodule SafePort.Core.Flow do
   `packets` were delivered. `:passive` means that a count ran out and the owner is to be told.
   """
   @spec spend(t(), non_neg_integer()) :: {:active | :passive, t()}
-  def spend(%{active: active} = flow, packets) when active in [true, false] or packets == 0, do: {:active, flow}
+  def spend(%{active: active} = flow, packets) when active in [true, false] or packets == 0,
+    do: {:active, flow}
+
   def spend(%{active: :once} = flow, _packets), do: {:active, %{flow | active: false}}
   def spend(%{active: count} = flow, count), do: {:passive, %{flow | active: false}}
   def spend(%{active: count} = flow, packets), do: {:active, %{flow | active: count - packets}}

@@ -5,10 +5,10 @@ defmodule SafePort.Core.Info do
   alias SafePort.Core.Native
 
   @doc """
-  The values of `items`, in their order.
+  The values of `items`, in their order. `asker` monitors the port only to ask.
   """
-  @spec items([atom()], map()) :: keyword()
-  def items(items, state), do: Enum.map(items, &{&1, item(&1, state)})
+  @spec items([atom()], map(), pid()) :: keyword()
+  def items(items, state, asker), do: Enum.map(items, &{&1, item(&1, Map.put(state, :asker, asker))})
 
   defp item(:name, state), do: :erlang.binary_to_list(state.name)
   defp item(:id, _state), do: id()
@@ -22,14 +22,21 @@ defmodule SafePort.Core.Info do
   defp item(:locking, _state), do: :port_level
   defp item(:memory, _state), do: own(:memory)
   # Process.info/2 answers [] for a process without a name.
-  defp item(:registered_name, _state), do: with({:registered_name, name} <- Process.info(self(), :registered_name), do: name)
-  defp item(item, _state) when item in [:links, :monitored_by], do: item |> own() |> Enum.filter(&is_pid/1)
+  defp item(:registered_name, _state),
+    do: with({:registered_name, name} <- Process.info(self(), :registered_name), do: name)
+
+  defp item(:links, _state), do: :links |> own() |> Enum.filter(&is_pid/1)
+
+  defp item(:monitored_by, state),
+    do: :monitored_by |> own() |> Enum.filter(&is_pid/1) |> List.delete(state.asker)
 
   defp own(item), do: self() |> Process.info(item) |> elem(1)
 
   # The numbers in the pid, unique among the processes of this VM.
   defp id do
-    [_node, number, serial] = self() |> :erlang.pid_to_list() |> List.to_string() |> String.split([".", ">"], trim: true)
+    [_node, number, serial] =
+      self() |> :erlang.pid_to_list() |> List.to_string() |> String.split([".", ">"], trim: true)
+
     String.to_integer(serial) * 0x1000_0000 + String.to_integer(number)
   end
 end

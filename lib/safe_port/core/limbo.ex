@@ -6,7 +6,7 @@ defmodule SafePort.Core.Limbo do
   alias SafePort.Core.{Flow, Native}
 
   @enforce_keys [:handle, :flow, :patience]
-  defstruct [:handle, :flow, :patience, :deadline]
+  defstruct [:handle, :flow, :patience, :deadline, :tag]
 
   @unlimited 0x3FFF_FFFF
 
@@ -32,14 +32,14 @@ defmodule SafePort.Core.Limbo do
       {:DOWN, ^monitor, :process, ^port, _reason} -> :ok
     end
 
-    unless Flow.empty?(state.flow), do: flush(state)
+    unless Flow.empty?(state.flow), do: flush(%{state | tag: make_ref()})
     Native.close(state.handle)
     if closed_to, do: send(closed_to, {port, :closed})
   end
 
   defp flush(state) do
-    Native.arm_output(state.handle)
-    discard(state.handle)
+    Native.arm_output(state.handle, state.tag)
+    discard(state)
     state |> restart_patience() |> wait()
   end
 
@@ -51,13 +51,13 @@ defmodule SafePort.Core.Limbo do
 
   defp now, do: :erlang.monotonic_time(:millisecond)
 
-  defp wait(state) do
+  defp wait(%{tag: tag} = state) do
     receive do
-      {:select, _pipe, :undefined, :ready_output} ->
+      {:select, _pipe, ^tag, :ready_output} ->
         write(state)
 
-      {:select, _pipe, :undefined, :ready_input} ->
-        discard(state.handle)
+      {:select, _pipe, ^tag, :ready_input} ->
+        discard(state)
         wait(state)
 
       # The program ended, or was refused: its pipe tells what that means for the queue.
@@ -76,7 +76,7 @@ defmodule SafePort.Core.Limbo do
         flow = Flow.wrote(flow, rest, written)
 
         unless Flow.empty?(flow) do
-          Native.arm_output(state.handle)
+          Native.arm_output(state.handle, state.tag)
           state = if written > 0, do: restart_patience(state), else: state
           wait(%{state | flow: flow})
         end
@@ -87,9 +87,9 @@ defmodule SafePort.Core.Limbo do
   end
 
   # A program whose output nobody takes might never come to read its input.
-  defp discard(handle) do
-    case Native.read(handle, @unlimited) do
-      {:more, _messages} -> discard(handle)
+  defp discard(state) do
+    case Native.read(state.handle, @unlimited, state.tag) do
+      {:more, _messages} -> discard(state)
       _wait_eof_or_error -> :ok
     end
   end

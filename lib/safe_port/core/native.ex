@@ -50,8 +50,8 @@ defmodule SafePort.Core.Native do
   @spec drain(handle(), [binary()]) :: {:ok, [binary()], non_neg_integer()} | {:error, atom()}
   def drain(_handle, _iovec), do: :erlang.nif_error(:nif_not_loaded)
 
-  @spec arm_output(handle()) :: boolean()
-  def arm_output(_handle), do: :erlang.nif_error(:nif_not_loaded)
+  @spec arm_output(handle(), reference()) :: boolean()
+  def arm_output(_handle, _tag), do: :erlang.nif_error(:nif_not_loaded)
 
   @spec drained(handle()) :: :ok
   def drained(_handle), do: :erlang.nif_error(:nif_not_loaded)
@@ -59,8 +59,8 @@ defmodule SafePort.Core.Native do
   @spec queued(handle()) :: boolean()
   def queued(_handle), do: :erlang.nif_error(:nif_not_loaded)
 
-  @spec read(handle(), pos_integer()) :: {:more | :wait | :eof, [term()]} | {:error, atom()}
-  def read(_handle, _limit), do: :erlang.nif_error(:nif_not_loaded)
+  @spec read(handle(), pos_integer(), reference()) :: {:more | :wait | :eof, [term()]} | {:error, atom()}
+  def read(_handle, _limit, _tag), do: :erlang.nif_error(:nif_not_loaded)
 
   @spec recv(pid(), pos_integer(), reference()) ::
           {:ok | :lists, [term()]} | :wait | :more | :closed | {:error, atom()}
@@ -69,8 +69,8 @@ defmodule SafePort.Core.Native do
   @spec cancel(pid(), reference()) :: boolean()
   def cancel(_port, _reference), do: :erlang.nif_error(:nif_not_loaded)
 
-  @spec suspend(handle()) :: :ok
-  def suspend(_handle), do: :erlang.nif_error(:nif_not_loaded)
+  @spec suspend(handle(), reference()) :: :ok
+  def suspend(_handle, _tag), do: :erlang.nif_error(:nif_not_loaded)
 
   @spec end_input(handle()) :: :ok
   def end_input(_handle), do: :erlang.nif_error(:nif_not_loaded)

@@ -138,7 +138,9 @@ defmodule SafePort.Core.Options do
   defp put!({:stderr, other}, _acc),
     do: invalid!(:stderr, ":console, :redirect_to_stdout or :disable", other)
 
-  defp put!({:parallelism, parallelism}, acc) when is_boolean(parallelism), do: %{acc | parallelism: parallelism}
+  defp put!({:parallelism, parallelism}, acc) when is_boolean(parallelism),
+    do: %{acc | parallelism: parallelism}
+
   defp put!({:parallelism, other}, _acc), do: invalid!(:parallelism, "true or false", other)
 
   defp put!({name, limits}, acc) when name in [:busy_limits_port, :busy_limits_msgq],
@@ -226,13 +228,19 @@ defmodule SafePort.Core.Options do
   def text!(value, what, empty \\ nil)
   def text!([], _what, empty) when is_binary(empty), do: empty
 
-  def text!(value, what, _empty) when is_binary(value) or is_atom(value) or (is_list(value) and value != []) do
+  def text!(value, what, _empty)
+      when is_binary(value) or is_atom(value) or (is_list(value) and value != []) do
     text = bytes(value)
 
     cond do
-      text == nil -> malformed!(what, value)
-      :binary.match(text, <<0>>) != :nomatch -> raise ArgumentError, "#{what} must not contain NUL, got: #{inspect(value)}"
-      true -> text
+      text == nil ->
+        malformed!(what, value)
+
+      :binary.match(text, <<0>>) != :nomatch ->
+        raise ArgumentError, "#{what} must not contain NUL, got: #{inspect(value)}"
+
+      true ->
+        text
     end
   end
 

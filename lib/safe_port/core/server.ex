@@ -11,6 +11,8 @@ defmodule SafePort.Core.Server do
   @enforce_keys [:handle, :owner, :os_pid, :flow]
   defstruct [
     :handle,
+    # Comes back with the readiness that this process asked for.
+    :tag,
     :owner,
     :os_pid,
     :flow,
@@ -121,6 +123,7 @@ defmodule SafePort.Core.Server do
   defp new(handle, owner, os_pid, options) do
     %__MODULE__{
       handle: handle,
+      tag: make_ref(),
       owner: owner,
       os_pid: os_pid,
       flow: Flow.new(options.active, options.busy_limits_port),
@@ -160,16 +163,19 @@ defmodule SafePort.Core.Server do
   end
 
   # Readiness
-  defp handle({:select, _pipe, :undefined, :ready_input}, %{reading: :wait} = state), do: read(%{state | reading: :more})
-  defp handle({:select, _pipe, :undefined, :ready_input}, state), do: state
-  defp handle({:select, _pipe, :undefined, :ready_output}, state), do: drain(state)
+  defp handle({:select, _pipe, tag, :ready_input}, %{tag: tag, reading: :wait} = state),
+    do: read(%{state | reading: :more})
+
+  defp handle({:select, _pipe, tag, :ready_input}, %{tag: tag} = state), do: state
+  defp handle({:select, _pipe, tag, :ready_output}, %{tag: tag} = state), do: drain(state)
 
   # The native half, and callers who met a full pipe
   defp handle({handle, event}, %{handle: handle} = state), do: native(event, state)
 
   # Calls by function, from anyone
-  defp handle({:"$safe_port", {pid, reference} = from, request}, state) when is_pid(pid) and is_reference(reference),
-    do: call(request, from, state)
+  defp handle({:"$safe_port", {pid, reference} = from, request}, state)
+       when is_pid(pid) and is_reference(reference),
+       do: call(request, from, state)
 
   # The owner's messages; the pid in the tuple is what counts (contract M1)
   defp handle({owner, {:command, data}}, %{owner: owner} = state) do
@@ -190,12 +196,13 @@ defmodule SafePort.Core.Server do
   # Exit signals (contract L3 to L6)
   defp handle({:EXIT, owner, reason}, %{owner: owner} = state), do: stop(reason, state)
 
-  defp handle({:EXIT, from, :normal}, state) do
+  defp handle({:EXIT, from, :normal}, state) when is_pid(from) and from != self() do
     # A link that ended normally is no reason to close, exit(port, :normal) is: whoever sent that is still there.
-    if is_pid(from) and node(from) == node() and not Process.alive?(from), do: state, else: stop(:normal, state)
+    if node(from) == node() and not Process.alive?(from), do: state, else: stop(:normal, state)
   end
 
-  defp handle({:EXIT, _from, reason}, state), do: stop(reason, state)
+  defp handle({:EXIT, from, reason}, state) when (is_pid(from) or is_port(from)) and from != self(),
+    do: stop(reason, state)
 
   defp handle({:DOWN, monitor, :process, _pid, _reason} = message, state) do
     case Flow.abandon(state.flow, monitor) do
@@ -223,7 +230,7 @@ defmodule SafePort.Core.Server do
   end
 
   defp read(%{reading: :more} = state) do
-    case Native.read(state.handle, Flow.credit(state.flow)) do
+    case Native.read(state.handle, Flow.credit(state.flow), state.tag) do
       {:error, reason} ->
         stop_now(reason, state)
 
@@ -272,7 +279,7 @@ defmodule SafePort.Core.Server do
 
   # From here on the owner reads, or asks for more.
   defp pause(state) do
-    Native.suspend(state.handle)
+    Native.suspend(state.handle, state.tag)
     Native.set_passive(state.handle, true)
     %{state | reading: :off}
   end
@@ -378,7 +385,7 @@ defmodule SafePort.Core.Server do
   end
 
   defp enqueue(iovec, bytes, state) do
-    if Flow.empty?(state.flow), do: Native.arm_output(state.handle)
+    if Flow.empty?(state.flow), do: Native.arm_output(state.handle, state.tag)
     %{state | flow: Flow.enqueue(state.flow, iovec, bytes)}
   end
 
@@ -392,7 +399,10 @@ defmodule SafePort.Core.Server do
   end
 
   defp drained(state) do
-    if Flow.empty?(state.flow), do: Native.drained(state.handle), else: Native.arm_output(state.handle)
+    if Flow.empty?(state.flow),
+      do: Native.drained(state.handle),
+      else: Native.arm_output(state.handle, state.tag)
+
     resume(state)
   end
 
@@ -436,6 +446,11 @@ defmodule SafePort.Core.Server do
     accept(iovec, state)
   end
 
+  defp call(:sync, from, state) do
+    reply(from, true)
+    state
+  end
+
   defp call(:close, from, state) do
     reply(from, true)
     stop(:normal, state)
@@ -454,7 +469,7 @@ defmodule SafePort.Core.Server do
   end
 
   defp call({:info, items}, from, state) do
-    reply(from, Info.items(items, state))
+    reply(from, Info.items(items, state, elem(from, 0)))
     state
   end
 

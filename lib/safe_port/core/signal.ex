@@ -47,7 +47,8 @@ defmodule SafePort.Core.Signal do
   end
 
   def number!(other) do
-    raise ArgumentError, "signal must be a name such as :sigterm or a number from 1 to 64, got: #{inspect(other)}"
+    raise ArgumentError,
+          "signal must be a name such as :sigterm or a number from 1 to 64, got: #{inspect(other)}"
   end
 
   @doc """

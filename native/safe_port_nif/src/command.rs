@@ -76,11 +76,10 @@ fn drain<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, iovec: Vec<Binary<'a
     }
 }
 
-/// `Native.arm_output/1`: asks for one `:ready_output` message.
+/// `Native.arm_output/2`: asks for one `{:select, _, tag, :ready_output}` message.
 #[rustler::nif]
-fn arm_output(env: Env, handle: ResourceArc<PortHandle>) -> bool {
-    let undefined = rustler::types::atom::undefined().to_term(env);
-    lock(&handle.output).pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Output, None, undefined))
+fn arm_output(env: Env, handle: ResourceArc<PortHandle>, tag: Term) -> bool {
+    lock(&handle.output).pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Output, None, tag))
 }
 
 /// `Native.drained/1`: the port process holds no bytes any more, commands may write directly again.

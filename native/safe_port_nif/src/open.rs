@@ -1,5 +1,6 @@
 //! Opens a port: makes its pipes and has the guardian start its program.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -151,6 +152,8 @@ fn open<'a>(env: Env<'a>, config: Config<'a>) -> Term<'a> {
 }
 
 fn start(env: Env, config: &Config) -> io::Result<ResourceArc<PortHandle>> {
+    // Seen from the VM's working directory; exec will see it from the program's (contract O11, O13).
+    dir::executable(&CString::new(config.file.as_slice())?)?;
     let ends = Ends::new(config)?;
     let framing = config.framing();
     let input = Input {

@@ -28,20 +28,19 @@ pub struct Waiter {
     reference: SavedTerm,
 }
 
-/// `Native.read/2`: reads once at most, for the port process. Never blocks.
+/// `Native.read/3`: reads once at most, for the port process. Never blocks.
 ///
 /// Returns `{:more | :wait | :eof, messages}`, each message ready to be sent to the owner, or `{:error, reason}`. After
-/// `:wait` one `:ready_input` message will come.
+/// `:wait` one `{:select, _, tag, :ready_input}` message will come.
 #[rustler::nif]
-fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize) -> Term<'a> {
+fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, tag: Term<'a>) -> Term<'a> {
     let mut input = lock(&handle.input);
     let message = |piece| (handle.port, (atoms::data(), piece)).encode(env);
     match cut(env, &mut input, limit, message) {
         Ok((Next::More, messages)) => (atoms::more(), messages).encode(env),
         Ok((Next::Eof, messages)) => (atoms::eof(), messages).encode(env),
         Ok((Next::Wait, messages)) => {
-            let undefined = rustler::types::atom::undefined().to_term(env);
-            let armed = input.pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Input, None, undefined));
+            let armed = input.pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Input, None, tag));
             if armed {
                 (atoms::wait(), messages).encode(env)
             } else {
@@ -115,12 +114,12 @@ fn cancel(env: Env, port: LocalPid, reference: Term) -> bool {
     waiting && cancelled
 }
 
-/// `Native.suspend/1`: the port process stops waiting for input.
+/// `Native.suspend/2`: the port process stops waiting for input.
 #[rustler::nif]
-fn suspend(env: Env, handle: ResourceArc<PortHandle>) -> Atom {
+fn suspend(env: Env, handle: ResourceArc<PortHandle>, tag: Term) -> Atom {
     let input = lock(&handle.input);
     if let Some(pipe) = &input.pipe {
-        pipe.cancel(env, Ready::Input, rustler::types::atom::undefined().to_term(env));
+        pipe.cancel(env, Ready::Input, tag);
     }
     atoms::ok()
 }

@@ -31,3 +31,9 @@ pub(crate) fn open(path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> {
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     })
 }
+
+/// `access(2)` with `X_OK`: whether the file may be executed, as the built-in checks it at open (contract O11).
+pub fn executable(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path is a C string that outlives the call.
+    check(unsafe { libc::access(path.as_ptr(), libc::X_OK) }).map(drop)
+}

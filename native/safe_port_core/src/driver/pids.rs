@@ -3,6 +3,8 @@
 const VERSION: u8 = 131;
 const NEW_PID: u8 = 88;
 const SMALL_ATOM_UTF8: u8 = 119;
+/// Bytes behind the node: id, serial and creation.
+const NUMBERS_BYTES: usize = 12;
 
 /// What all pids of a VM have in common. The number of a process is `serial * 2^32 + id`, never 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,25 @@ impl Pids {
         Pids { head: [&[VERSION, NEW_PID, SMALL_ATOM_UTF8, node.len() as u8], node].concat(), creation }
     }
 
+    /// What the pid `term` has in common with all of its VM; `None` if it is no pid.
+    pub fn of(term: &[u8]) -> Option<Pids> {
+        let node = match term.strip_prefix(&[VERSION, NEW_PID])? {
+            // The length takes two bytes with some tags of an atom and one with others; what follows is the same.
+            [100 | 118, _, _, rest @ ..] | [115 | SMALL_ATOM_UTF8, _, rest @ ..] => rest,
+            _ => return None,
+        };
+        let (node, numbers) = node.split_last_chunk::<NUMBERS_BYTES>()?;
+        let creation = numbers.last_chunk()?;
+        Some(Pids::new(node, u32::from_be_bytes(*creation)))
+    }
+
+    /// The number of a pid of any VM; `None` for what is too short for one.
+    pub fn number(term: &[u8]) -> Option<u64> {
+        let [id @ .., _, _, _, _] = term.last_chunk::<NUMBERS_BYTES>()?;
+        let (id, serial) = (id.first_chunk()?, id.last_chunk()?);
+        Some(u64::from(u32::from_be_bytes(*serial)) << 32 | u64::from(u32::from_be_bytes(*id)))
+    }
+
     /// The pid with this number.
     pub fn to_term(&self, pid: u64) -> Vec<u8> {
         let (id, serial) = (pid as u32, (pid >> 32) as u32);
@@ -28,10 +49,11 @@ impl Pids {
     /// The number of a pid; `None` for other terms and other nodes' pids.
     pub fn number_of(&self, term: &[u8]) -> Option<u64> {
         let numbers = term.strip_prefix(&self.head[..])?;
-        let (id, rest) = numbers.split_first_chunk()?;
-        let (serial, rest) = rest.split_first_chunk()?;
-        (rest == self.creation.to_be_bytes())
-            .then(|| u64::from(u32::from_be_bytes(*serial)) << 32 | u64::from(u32::from_be_bytes(*id)))
+        if numbers.len() == NUMBERS_BYTES && numbers.ends_with(&self.creation.to_be_bytes()) {
+            Pids::number(term)
+        } else {
+            None
+        }
     }
 }
 
@@ -47,6 +69,18 @@ mod tests {
         assert_eq!(term[..4], [131, 88, 119, 13]);
         assert_eq!(term[17..], [0, 0, 0, 80, 0, 0, 0, 3, 0, 0, 0, 0]);
         assert_eq!(pids.number_of(&term), Some(pid));
+    }
+
+    #[test]
+    fn the_pid_of_a_vm_tells_what_all_its_pids_have_in_common() {
+        let numbers = [0, 0, 0, 80, 0, 0, 0, 3, 0, 0, 0, 7];
+        for head in [&[131, 88, 100, 0, 1, b'n'][..], &[131, 88, 119, 1, b'n']] {
+            let term = [head, &numbers].concat();
+            assert_eq!(Pids::of(&term), Some(Pids::new(b"n", 7)));
+            assert_eq!(Pids::number(&term), Some((3 << 32) + 80));
+        }
+        assert_eq!(Pids::of(&[131, 97, 1]), None);
+        assert_eq!(Pids::number(&[131, 97, 1]), None);
     }
 
     #[test]

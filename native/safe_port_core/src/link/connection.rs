@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use safe_port_os::{dir, pipe, socket, spawn};
-use safe_port_wire::{DecodeError, Event, Frames, PortId, Request};
+use safe_port_wire::{DecodeError, Event, Frames, PortId, Request, MAX_FRAME_BYTES};
 
 /// Bytes received at once.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -69,15 +69,19 @@ impl Connection {
         !self.out.is_empty()
     }
 
-    /// Queues a request; [`Connection::flush`] sends it.
-    pub fn push(&mut self, request: &Request, fds: Vec<OwnedFd>) {
+    /// Queues a request; [`Connection::flush`] sends it. `false` if it is longer than a frame may be.
+    pub fn push(&mut self, request: &Request, fds: Vec<OwnedFd>) -> bool {
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
+        if bytes.len() > MAX_FRAME_BYTES {
+            return false;
+        }
         let spawns = match request {
             Request::Spawn(spawn) => Some(spawn.id),
             Request::Close { .. } | Request::Signal { .. } => None,
         };
         self.out.push_back(Outgoing { bytes, sent: 0, fds, spawns });
+        true
     }
 
     /// Sends what the socket takes.

@@ -83,9 +83,12 @@ impl Worker {
                 }
             }
         }
-        self.listeners.insert(id, listener);
-        if let Some(connection) = &mut self.connection {
-            connection.push(&Request::Spawn(spawn), fds);
+        let Some(connection) = &mut self.connection else { return };
+        if connection.push(&Request::Spawn(spawn), fds) {
+            self.listeners.insert(id, listener);
+        } else {
+            // A frame has room for more than any system takes as arguments and environment.
+            tell(&*listener, LinkEvent::Refused { stage: Stage::Exec, errno: errno::E2BIG });
         }
     }
 
