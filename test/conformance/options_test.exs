@@ -85,7 +85,8 @@ defmodule SafePort.Conformance.OptionsTest do
     port = open(subject, {:spawn, "cat"})
     assert subject.info(port, :parallelism) == {:parallelism, false}
     assert {:os_pid, os_pid} = subject.info(port, :os_pid)
-    Proc.wait_until("cat runs", fn -> Proc.arguments(os_pid) == ["cat"] end)
+    assert subject.command(port, "x")
+    assert_receive {^port, {:data, 'x'}}, 5_000
     descriptors = Proc.descriptors(os_pid)
     assert Map.keys(descriptors) == [0, 1, 2]
     assert descriptors[2] == Proc.descriptors(Proc.vm())[2]

@@ -72,7 +72,6 @@ defmodule SafePort.Conformance.SurroundingsTest do
       end)
 
     for os_pid <- os_pids do
-      Proc.wait_until("cat runs", fn -> Proc.arguments(os_pid) == ["cat"] end)
       assert os_pid |> Proc.descriptors() |> Map.keys() == [0, 1, 2]
     end
 
@@ -82,9 +81,9 @@ defmodule SafePort.Conformance.SurroundingsTest do
   end
 
   same "S3", "with :nouse_stdio 3 and 4 are open as well", subject do
-    port = open_sh(subject, "exec cat <&3", [:nouse_stdio])
+    port = open_sh(subject, "exec cat <&3 >&4", [:nouse_stdio, :binary])
     {:os_pid, os_pid} = subject.info(port, :os_pid)
-    Proc.wait_until("cat runs", fn -> Proc.arguments(os_pid) == ["cat"] end)
+    await_echo(subject, port)
     assert os_pid |> Proc.descriptors() |> Map.keys() == [0, 1, 2, 3, 4]
   end
 
@@ -185,17 +184,25 @@ defmodule SafePort.Conformance.SurroundingsTest do
   end
 
   defp running_cat(subject) do
-    port = open(subject, {:spawn, "cat"})
+    port = open(subject, {:spawn, "cat"}, [:binary])
+    await_echo(subject, port)
     {:os_pid, os_pid} = subject.info(port, :os_pid)
-    Proc.wait_until("cat runs", fn -> Proc.arguments(os_pid) == ["cat"] end)
     os_pid
   end
 
+  # It is loaded and waits for more.
+  defp await_echo(subject, port) do
+    subject.command(port, "x")
+    assert_receive {^port, {:data, "x"}}, 5_000
+  end
+
   defp open_cat(subject) do
-    options = [env: [tag()]]
+    options = [:binary, env: [tag()]]
 
     fn ->
-      {:os_pid, os_pid} = {:spawn, "cat"} |> subject.open(options) |> subject.info(:os_pid)
+      port = subject.open({:spawn, "cat"}, options)
+      await_echo(subject, port)
+      {:os_pid, os_pid} = subject.info(port, :os_pid)
       os_pid
     end
   end
