@@ -86,4 +86,80 @@ defmodule SafePort.Core.Native do
 
   @spec port?(pid()) :: boolean()
   def port?(_pid), do: :erlang.nif_error(:nif_not_loaded)
+
+  ## Ports of linked-in drivers
+
+  @type driver_event ::
+          {:data, binary() | {:eol | :noeol, binary()}}
+          | {:data, header :: binary(), binary() | {:eol | :noeol, binary()}}
+          | {:term, term()}
+          | :eof
+          | {:failed | :exit, reason :: term()}
+          | {:busy, boolean()}
+          | {:create_port, owner :: pid(), name :: binary(), handle()}
+          | {:reply, pid(), reference(), driver_answer()}
+          | {:log, String.t()}
+          | :closed
+  @type driver_answer ::
+          {:ok, term()}
+          | {:error, :badarg | :closed | {:too_large, non_neg_integer()} | {:driver_panic, String.t()}}
+
+  @spec driver_open(map()) :: {:ok, handle()} | {:error, atom()}
+  def driver_open(_config), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_attach(handle()) :: :ok
+  def driver_attach(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_publish(handle()) :: :ok
+  def driver_publish(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_events(handle()) :: [driver_event()]
+  def driver_events(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_close(handle(), :flush | :kill) :: :ok
+  def driver_close(_handle, _mode), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_hand_over(handle(), pid()) :: :ok
+  def driver_hand_over(_handle, _successor), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_set_owner(handle(), pid()) :: :ok
+  def driver_set_owner(_handle, _owner), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_info(handle()) :: map() | nil
+  def driver_info(_handle), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_command(handle(), pid(), [binary()], boolean()) :: :ok | :busy | :closed | :notsup
+  def driver_command(_handle, _caller, _iovec, _force), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_control(pid(), reference(), 0..0xFFFF_FFFF, binary()) ::
+          driver_answer() | {:behind, driver_answer()} | :wait | :closed
+  def driver_control(_port, _reference, _operation, _data), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_call(pid(), reference(), 0..0xFFFF_FFFF, term()) ::
+          driver_answer() | {:behind, driver_answer()} | :wait | :closed
+  def driver_call(_port, _reference, _operation, _term), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_control_for(handle(), pid(), reference(), 0..0xFFFF_FFFF, binary()) :: :wait | :closed
+  def driver_control_for(_handle, _caller, _reference, _operation, _data), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_call_for(handle(), pid(), reference(), 0..0xFFFF_FFFF, term()) :: :wait | :closed
+  def driver_call_for(_handle, _caller, _reference, _operation, _term), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_known(binary()) :: boolean()
+  def driver_known(_command), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_load(binary(), reference()) :: :ok | {:error, atom()}
+  def driver_load(_path, _reference), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_unload(String.t(), boolean(), reference()) :: :ok | {:error, atom()}
+  def driver_unload(_name, _kill, _reference), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_list() :: {:ok, [tuple()]} | {:error, atom()}
+  def driver_list, do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_workers() :: {crew, crew} when crew: {live :: integer(), idle :: integer(), lost :: integer()}
+  def driver_workers, do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_shut_down(non_neg_integer(), reference()) :: :ok | :closed
+  def driver_shut_down(_ms, _reference), do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -7,7 +7,7 @@ use safe_port_core::writer::write_parts;
 
 use crate::handle::{lock, Output, PortHandle};
 use crate::select::Ready;
-use crate::{atoms, errno, registry};
+use crate::{atoms, driver, errno, registry};
 
 /// What became of the data of a command.
 enum Accepted<'a> {
@@ -29,7 +29,9 @@ enum Accepted<'a> {
 /// a frame behind.
 #[rustler::nif]
 fn command<'a>(env: Env<'a>, port: LocalPid, iovec: Vec<Binary<'a>>) -> Atom {
-    let Some(handle) = registry::find(port) else { return atoms::closed() };
+    let Some(handle) = registry::find(port) else {
+        return driver::command_in_caller(env, port, &iovec).unwrap_or_else(atoms::closed);
+    };
     let accepted = {
         let mut output = lock(&handle.output);
         if output.queued || (output.pipe.is_none() && !output.half_closed) {

@@ -5,13 +5,15 @@ mod handle;
 mod terms;
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifMap, NifTuple, OwnedEnv, Reference, ResourceArc, Term};
+use rustler::{
+    Atom, Binary, Encoder, Env, LocalPid, NifMap, NifTuple, OwnedEnv, Reference, ResourceArc, Term,
+};
 use safe_port_core::driver::{
-    BusyLimits, CallError, CloseMode, Config, Library, LoadError, LoadRefusal, Loaded, OpenError, Options, Runner,
-    UnloadMode, UnloadRefusal,
+    BusyLimits, CallError, CloseMode, Config, Library, OpenError, Options, Runner, UnloadMode,
 };
 
 use self::handle::{DriverHandle, Sink};
@@ -88,10 +90,10 @@ fn driver_open<'a>(env: Env<'a>, config: DriverConfig<'a>) -> Term<'a> {
             let (server, later) = (env.pid(), handle.clone());
             let started = opening.started.listen(move |result| {
                 let _ = OwnedEnv::new()
-                    .send_and_clear(&server, |env| (&later, terms::started(env, result)).encode(env));
+                    .send_and_clear(&server, |env| (&later, terms::started(env, &later, result)).encode(env));
             });
             if let Some(result) = started {
-                let _ = env.send(&server, (&handle, terms::started(env, result)));
+                let _ = env.send(&server, (&handle, terms::started(env, &handle, result)));
             }
             (atoms::ok(), handle).encode(env)
         }
@@ -162,7 +164,7 @@ fn driver_load<'a>(env: Env<'a>, path: Binary<'a>, reference: Reference<'a>) -> 
         Err(error) => return env.error_tuple(errno::of(env, &error)),
     };
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(&path));
-    answer_later(env, reference, runner.load(path), load_result)
+    answer_later(env, reference, runner.load(path), terms::loaded)
 }
 
 /// `Native.driver_unload/3`: takes a load away, and closes the ports with the last if `kill`. `{reference, result}`
@@ -174,7 +176,7 @@ fn driver_unload<'a>(env: Env<'a>, name: &'a str, kill: bool, reference: Referen
         Err(error) => return env.error_tuple(errno::of(env, &error)),
     };
     let mode = if kill { UnloadMode::Kill } else { UnloadMode::Wait };
-    answer_later(env, reference, runner.unload(name, mode), unload_result)
+    answer_later(env, reference, runner.unload(name, mode), terms::unloaded)
 }
 
 /// `Native.driver_list/0`.
@@ -218,14 +220,12 @@ fn answer_later<'a, T: Send + 'static>(
     env: Env<'a>,
     reference: Reference<'a>,
     reply: safe_port_core::driver::Reply<T>,
-    result: impl Fn(Env<'_>, Result<T, CallError>) -> Term<'_> + Send + 'static,
+    result: for<'b> fn(Env<'b>, Result<T, CallError>) -> Term<'b>,
 ) -> Term<'a> {
     let (caller, mut own) = (env.pid(), OwnedEnv::new());
     let saved = own.save(reference);
-    let result = std::sync::Arc::new(result);
-    let later = std::sync::Arc::clone(&result);
     let here = reply.listen(move |answer| {
-        let _ = own.send_and_clear(&caller, |env| (saved.load(env), later(env, answer)).encode(env));
+        let _ = own.send_and_clear(&caller, |env| (saved.load(env), result(env, answer)).encode(env));
     });
     if let Some(answer) = here {
         let _ = env.send(&caller, (reference, result(env, answer)));

@@ -87,11 +87,14 @@ fn guardian_pid() -> Option<u32> {
 /// `Native.ports/0`: the pids of all ports.
 #[rustler::nif]
 fn ports() -> Vec<LocalPid> {
-    crate::registry::list()
+    let mut ports = crate::registry::list();
+    ports.extend(crate::driver::list());
+    ports.sort_unstable();
+    ports
 }
 
 /// `Native.port?/1`: whether this is the pid of a port.
 #[rustler::nif(name = "port?")]
 fn is_port(pid: LocalPid) -> bool {
-    crate::registry::find(pid).is_some()
+    crate::registry::find(pid).is_some() || crate::driver::is_port(pid)
 }

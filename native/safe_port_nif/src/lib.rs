@@ -6,6 +6,7 @@
 mod atoms;
 mod chunk;
 mod command;
+mod driver;
 mod errno;
 mod guardian;
 mod handle;

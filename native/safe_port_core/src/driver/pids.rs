@@ -23,10 +23,10 @@ impl Pids {
 
     /// What the pid `term` has in common with all of its VM; `None` if it is no pid.
     pub fn of(term: &[u8]) -> Option<Pids> {
-        let node = match term.strip_prefix(&[VERSION, NEW_PID])? {
-            // The length takes two bytes with some tags of an atom and one with others; what follows is the same.
-            [100 | 118, _, _, rest @ ..] | [115 | SMALL_ATOM_UTF8, _, rest @ ..] => rest,
-            _ => return None,
+        let rest = term.strip_prefix(&[VERSION, NEW_PID])?;
+        // The length takes two bytes with some tags of an atom and one with others; what follows is the same.
+        let ([100 | 118, _, _, node @ ..] | [115 | SMALL_ATOM_UTF8, _, node @ ..]) = rest else {
+            return None;
         };
         let (node, numbers) = node.split_last_chunk::<NUMBERS_BYTES>()?;
         let creation = numbers.last_chunk()?;

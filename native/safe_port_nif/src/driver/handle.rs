@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use rustler::env::SavedTerm;
 use rustler::thread::is_scheduler_thread;
-use rustler::{Encoder, Env, LocalPid, Monitor, OwnedBinary, OwnedEnv, Resource, ResourceArc, SavedTerm};
+use rustler::{Encoder, Env, LocalPid, Monitor, OwnedBinary, OwnedEnv, Resource, ResourceArc};
 use safe_port_core::codec::Kind;
 use safe_port_core::driver::{CallError, CloseMode, ControlReply, Event, Events, Pids, Port, Reason};
 
@@ -146,6 +147,12 @@ impl DriverHandle {
         lock(&self.state).port = Some(Arc::clone(port));
     }
 
+    /// The port has not started, or has stopped. It holds us: otherwise neither would ever be freed.
+    pub fn forget_port(&self) {
+        let port = lock(&self.state).port.take();
+        drop(port);
+    }
+
     pub fn owner(&self) -> LocalPid {
         lock(&self.state).owner
     }
@@ -261,6 +268,15 @@ impl Sink {
     fn process(&self, number: u64) -> Option<LocalPid> {
         OwnedEnv::new().run(|env| terms::process(env, &self.0.pids, number))
     }
+
+    /// Whether there is this process. Only one that is there can be monitored.
+    fn is_alive(&self, pid: LocalPid) -> bool {
+        let monitor = self.0.monitor(None, &pid);
+        if let Some(monitor) = &monitor {
+            self.0.demonitor(None, monitor);
+        }
+        monitor.is_some()
+    }
 }
 
 impl Events for Sink {
@@ -274,9 +290,7 @@ impl Events for Sink {
             Event::Failed(reason) => Happening::Failed(reason.clone()),
             Event::Busy(on) => Happening::Busy(on),
             Event::Closed => {
-                // The port holds us: without this neither would ever be freed. The runner has it still for the moment.
-                let port = lock(&self.0.state).port.take();
-                drop(port);
+                self.0.forget_port();
                 Happening::Closed
             }
         };
@@ -288,7 +302,7 @@ impl Events for Sink {
         if to == self.0.owner() {
             // Behind what the owner is sent already (contract M11).
             report(&self.0, Happening::Term(term.to_vec()));
-            return OwnedEnv::new().run(|env| to.is_alive(env));
+            return self.is_alive(to);
         }
         !is_scheduler_thread()
             && OwnedEnv::new()
@@ -321,7 +335,7 @@ impl Events for Sink {
 
     fn create_port(&self, owner: u64, name: &[u8], port: &Arc<Port>) -> Option<Arc<dyn Events>> {
         let pid = self.process(owner)?;
-        if !OwnedEnv::new().run(|env| pid.is_alive(env)) {
+        if !self.is_alive(pid) {
             return None;
         }
         let handle = ResourceArc::new(DriverHandle::with(self.0.pids.clone(), pid, owner));
