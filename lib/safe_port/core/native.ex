@@ -16,6 +16,9 @@ defmodule SafePort.Core.Native do
   @spec open(map()) :: {:ok, handle()} | {:error, atom()}
   def open(_config), do: :erlang.nif_error(:nif_not_loaded)
 
+  @spec open_fd(map(), non_neg_integer(), non_neg_integer()) :: {handle(), boolean()}
+  def open_fd(_config, _input, _output), do: :erlang.nif_error(:nif_not_loaded)
+
   @spec publish(handle()) :: :ok
   def publish(_handle), do: :erlang.nif_error(:nif_not_loaded)
 

@@ -74,9 +74,7 @@ defmodule SafePort.Core.Options do
 
   defp name!({:fd, input, output})
        when is_integer(input) and is_integer(output) do
-    if input < 0 or output < 0 or max(input, output) > 0x7FFF_FFFF do
-      :erlang.error(:einval)
-    end
+    if min(input, output) < 0 or max(input, output) >= max_fds(), do: :erlang.error(:einval)
 
     %__MODULE__{kind: :fd, name: "#{input}/#{output}", fds: {input, output}}
   end
@@ -85,6 +83,11 @@ defmodule SafePort.Core.Options do
     raise ArgumentError,
           "invalid port name: expected {:spawn, command}, {:spawn_executable, file}, {:spawn_driver, command} " <>
             "or {:fd, in, out}, got: #{inspect(other)}"
+  end
+
+  # As many descriptors as the VM may have.
+  defp max_fds do
+    :check_io |> :erlang.system_info() |> Enum.map(&Keyword.get(&1, :max_fds, 0)) |> Enum.max()
   end
 
   ## Options, folded from left to right

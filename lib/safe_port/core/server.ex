@@ -61,8 +61,17 @@ defmodule SafePort.Core.Server do
   @doc false
   def init(owner, options) do
     Process.flag(:trap_exit, true)
+    start(options, options |> config(owner), owner)
+  end
 
-    case options |> config(owner) |> Native.open() do
+  # Nothing is started here, and nothing ends by itself.
+  defp start(%{kind: :fd, fds: {input, output}} = options, config, owner) do
+    {handle, readable} = Native.open_fd(config, input, output)
+    opened(handle, owner, :undefined, %{options | input: readable, eof_timeout: :infinity})
+  end
+
+  defp start(options, config, owner) do
+    case Native.open(config) do
       {:ok, handle} -> opening(handle, owner, options)
       {:error, reason} -> refuse(owner, reason)
     end
@@ -99,9 +108,7 @@ defmodule SafePort.Core.Server do
   defp opening(handle, owner, options) do
     receive do
       {^handle, {:spawned, os_pid}} ->
-        Native.publish(handle)
-        send(owner, {self(), :opened})
-        handle |> new(owner, os_pid, options) |> start_reading() |> collect_garbage() |> loop()
+        opened(handle, owner, os_pid, options)
 
       {^handle, {:refused, _stage, reason}} ->
         refuse(owner, reason)
@@ -112,6 +119,12 @@ defmodule SafePort.Core.Server do
       {:EXIT, ^owner, reason} ->
         exit(reason)
     end
+  end
+
+  defp opened(handle, owner, os_pid, options) do
+    Native.publish(handle)
+    send(owner, {self(), :opened})
+    handle |> new(owner, os_pid, options) |> start_reading() |> collect_garbage() |> loop()
   end
 
   defp refuse(owner, reason) do

@@ -155,23 +155,42 @@ fn start(env: Env, config: &Config) -> io::Result<ResourceArc<PortHandle>> {
     // Seen from the VM's working directory; exec will see it from the program's (contract O11, O13).
     dir::executable(&CString::new(config.file.as_slice())?)?;
     let ends = Ends::new(config)?;
+    let input = ends.input.map(|fd| Pipe::new(fd, false));
+    let output = ends.output.map(|fd| Pipe::new(fd, false));
+    let handle = handle(env, config, input, output);
+    let id =
+        link().spawn(config.spawn(ends.numbers), ends.passed, std::sync::Arc::new(Reporter(handle.clone())));
+    let _ = handle.id.set(id);
+    Ok(handle)
+}
+
+/// The port of the calling process.
+fn handle(env: Env, config: &Config, input: Option<Pipe>, output: Option<Pipe>) -> ResourceArc<PortHandle> {
     let framing = config.framing();
-    let input = Input {
-        pipe: ends.input.map(Pipe::new),
-        reader: Reader::new(framing),
-        share: config.share,
-        waiter: None,
-    };
-    let output = Output { pipe: ends.output.map(Pipe::new), queued: false, half_closed: false, payload: 0 };
+    let input = Input { pipe: input, reader: Reader::new(framing), share: config.share, waiter: None };
+    let output = Output { pipe: output, queued: false, half_closed: false, payload: 0 };
     let server = env.pid();
     let delivery = Delivery { binary: config.binary, passive: config.passive, framing };
     let handle = ResourceArc::new(PortHandle::new(server, config.owner, delivery, input, output));
     // The caller is alive, so this does not fail.
     let _ = env.monitor(&handle, &server);
-    let id =
-        link().spawn(config.spawn(ends.numbers), ends.passed, std::sync::Arc::new(Reporter(handle.clone())));
-    let _ = handle.id.set(id);
-    Ok(handle)
+    handle
+}
+
+/// `Native.open_fd/3`: makes the port of the calling process over copies of descriptors of the VM.
+///
+/// Returns `{handle, input}`, where `input` tells whether there is something to read from. A descriptor that is not open
+/// is no error here: the port then reads nothing, or ends when it is to write (contract O16).
+#[rustler::nif]
+fn open_fd<'a>(env: Env<'a>, config: Config<'a>, input: i32, output: i32) -> Term<'a> {
+    let copy = |wanted: bool, number: i32| {
+        let fd = pipe::duplicate_number(number).ok().filter(|_| wanted)?;
+        pipe::set_nonblocking(fd.as_fd(), true).ok()?;
+        Some(Pipe::new(fd, true))
+    };
+    let input = copy(config.input, input);
+    let readable = input.is_some();
+    (handle(env, &config, input, copy(config.output, output)), readable).encode(env)
 }
 
 /// `Native.publish/1`: the program runs; from now on the port can be found.

@@ -41,11 +41,9 @@ fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, tag: Te
         Ok((Next::Eof, messages)) => (atoms::eof(), messages).encode(env),
         Ok((Next::Wait, messages)) => {
             let armed = input.pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Input, None, tag));
-            if armed {
-                (atoms::wait(), messages).encode(env)
-            } else {
-                env.error_tuple(errno::atom(env, safe_port_os::errno::EBADF))
-            }
+            // What cannot be polled, a regular file for instance, is always ready.
+            let next = if armed { atoms::wait() } else { atoms::more() };
+            (next, messages).encode(env)
         }
         Err(reason) => env.error_tuple(reason),
     }

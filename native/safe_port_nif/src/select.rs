@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use rustler::sys::{self, ErlNifEnv, ErlNifEvent, ErlNifPid, ErlNifResourceType, ErlNifSelectFlags};
 use rustler::{Env, LocalPid, Term};
+use safe_port_os::pipe;
 
 /// `ERL_NIF_SELECT_CANCEL`, which `rustler::sys` does not name.
 const CANCEL: ErlNifSelectFlags = 1 << 3;
@@ -29,6 +30,8 @@ pub enum Ready {
 /// The resource object: the descriptor until the VM says that nothing uses it any more.
 struct Object {
     fd: Option<OwnedFd>,
+    /// Whether the file behind it is others' too, who expect it to block when we are done with it.
+    shared: bool,
 }
 
 /// A descriptor that the VM can poll. It is closed by [`Pipe::close`], or when it is dropped.
@@ -68,7 +71,12 @@ pub fn register(env: Env) -> bool {
 /// Called when no scheduler and no poll thread can touch the descriptor any more: only here is it closed.
 unsafe extern "C" fn stop(_env: *mut ErlNifEnv, object: *mut c_void, _event: ErlNifEvent, _direct: c_int) {
     // SAFETY: the VM passes the object that was given to `enif_select`, still alive, and calls this once.
-    drop(unsafe { (*object.cast::<Object>()).fd.take() });
+    let object = unsafe { &mut *object.cast::<Object>() };
+    if let Some(fd) = object.fd.take() {
+        if object.shared {
+            let _ = pipe::set_nonblocking(fd.as_fd(), false);
+        }
+    }
 }
 
 /// Called when the last reference is gone.
@@ -78,15 +86,15 @@ unsafe extern "C" fn drop_object(_env: *mut ErlNifEnv, object: *mut c_void) {
 }
 
 impl Pipe {
-    /// Takes `fd`, which must be non-blocking.
-    pub fn new(fd: OwnedFd) -> Pipe {
+    /// Takes `fd`, which must be non-blocking. A `shared` one is made blocking again before it is closed.
+    pub fn new(fd: OwnedFd, shared: bool) -> Pipe {
         let kind = TYPE.load(Ordering::Acquire);
         let number = fd.as_raw_fd();
         // SAFETY: `register` has opened the type, or the library would not have loaded; the VM aborts when it is out
         // of memory, so the object is there, and it is written before anything can see it.
         let object = unsafe {
             let object = sys::enif_alloc_resource(kind, size_of::<Object>()).cast::<Object>();
-            object.write(Object { fd: Some(fd) });
+            object.write(Object { fd: Some(fd), shared });
             NonNull::new_unchecked(object)
         };
         Pipe { object, fd: number }
