@@ -68,7 +68,7 @@ impl Linked {
             ending: Ending { eof_timeout_ms: Some(1000), kill_timeout_ms: 5000, orphans: Orphans::Kill },
             cgroup: None,
         };
-        Ok(self.link.spawn(spawn, fds, self.watch.clone()))
+        Ok(self.link.spawn(spawn, fds, self.watch.clone())?)
     }
 
     /// Waits until `count` programs have exited. When the first of them ran, and when the last exited.

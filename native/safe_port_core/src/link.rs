@@ -1,25 +1,36 @@
-//! The link to the guardian: one thread that passes requests on and brings events back.
+//! The link to the guardian: passes requests on, and brings events back.
 //!
-//! The thread is started with the first request and lives as long as the VM. It starts the guardian at the first spawn,
-//! and again at the first spawn after that one is gone.
+//! One thread, started for the first program. It alone starts guardians, receives events and calls listeners. What is
+//! asked for is sent by the caller itself if that takes no waiting, which saves waking the thread; otherwise it goes to
+//! the thread through a channel. Either way the order of a caller's requests is kept:
+//!
+//! * whoever has locked the [`Outbox`] may queue and send; a caller only tries to lock it, and never waits;
+//! * the channel is emptied under that lock, and a caller sends by itself only while it is empty.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crossbeam_channel::{unbounded, Sender};
-use safe_port_os::errno;
-use safe_port_os::poll::Notify;
 use safe_port_wire::{PortId, Spawn, Stage, Target, Usage};
 
-mod connection;
 mod exit;
+mod inbox;
+mod line;
+mod outbox;
+mod start;
+mod wake;
 mod worker;
 
 pub use exit::Exit;
+pub use start::Started;
 
-use worker::Worker;
+use line::Line;
+use outbox::Command;
+#[cfg(doc)]
+use outbox::Outbox;
+use start::Start;
 
 /// What a link needs to know.
 #[derive(Clone, Debug)]
@@ -28,9 +39,11 @@ pub struct LinkConfig {
     pub guardian: PathBuf,
 }
 
-/// Gets the events of one port, on the link's thread and with no lock held. It must not block.
+/// Gets the events of one port, one after the other, on the link's thread and with no lock held. It must not block.
+///
+/// It is dropped after the port's last event.
 pub trait Listener: Send + Sync {
-    /// Something happened.
+    /// Something happened. A panic is contained: what comes after it is still passed on.
     fn event(&self, event: LinkEvent);
 }
 
@@ -44,7 +57,7 @@ pub enum LinkEvent {
     },
     /// It could not be started; the last event.
     Refused {
-        /// What failed.
+        /// What failed; [`Stage::Fork`] also if there is no guardian.
         stage: Stage,
         /// With which error.
         errno: i32,
@@ -69,91 +82,91 @@ pub enum LinkEvent {
     GuardianDown,
 }
 
-/// What the thread is asked to do. One entry per operation on a port, so the channel is as long as callers are many.
-enum Command {
-    Spawn { spawn: Box<Spawn>, fds: Vec<OwnedFd>, listener: Arc<dyn Listener> },
-    Close(PortId),
-    Signal { id: PortId, ticket: u64, signal: i32, target: Target },
-}
-
-/// What the thread and its callers share.
-struct Shared {
-    config: LinkConfig,
-    wake: OnceLock<Notify>,
-    /// The guardian's process id; 0 while there is none.
-    guardian: AtomicU32,
-}
-
 /// The link of a VM. Its methods never block.
+///
+/// Dropping it is what the end of the VM is: the guardian ends all programs and itself, and listeners that still wait get
+/// [`LinkEvent::GuardianDown`].
 pub struct Link {
-    shared: Arc<Shared>,
-    sender: OnceLock<Result<Sender<Command>, i32>>,
+    start: Arc<Start>,
+    line: OnceLock<Line>,
+    /// Held while the thread is started.
+    starting: Mutex<()>,
     next_id: AtomicU64,
 }
 
 impl Link {
     /// A link that has not started anything yet.
     pub fn new(config: LinkConfig) -> Link {
+        Link::with_start(start::executable(config.guardian))
+    }
+
+    /// A link whose guardians are started by `start`, on the link's thread.
+    ///
+    /// Its argument is the guardian's generation: how many there were before it, and one.
+    pub fn with_start(start: impl Fn(u64) -> io::Result<Started> + Send + Sync + 'static) -> Link {
         Link {
-            shared: Arc::new(Shared { config, wake: OnceLock::new(), guardian: AtomicU32::new(0) }),
-            sender: OnceLock::new(),
+            start: Arc::new(start),
+            line: OnceLock::new(),
+            starting: Mutex::new(()),
             next_id: AtomicU64::new(1),
         }
     }
 
     /// Starts a program; `spawn.id` is filled in. `fds` are the working directory and the descriptors of `spawn.fds`;
-    /// they are closed on this side, whatever becomes of the request.
+    /// they are closed on this side as soon as they are passed, and whatever becomes of the request.
     ///
-    /// The listener gets [`LinkEvent::Spawned`] or [`LinkEvent::Refused`] first.
-    pub fn spawn(&self, mut spawn: Spawn, fds: Vec<OwnedFd>, listener: Arc<dyn Listener>) -> PortId {
+    /// The listener gets [`LinkEvent::Spawned`], [`LinkEvent::Refused`] or [`LinkEvent::GuardianDown`] first. An error
+    /// means that this process may not have another thread or descriptor for the link; the listener then gets nothing.
+    pub fn spawn(
+        &self,
+        mut spawn: Spawn,
+        fds: Vec<OwnedFd>,
+        listener: Arc<dyn Listener>,
+    ) -> io::Result<PortId> {
+        let line = self.line()?;
         let id = PortId(self.next_id.fetch_add(1, Ordering::Relaxed));
         spawn.id = id;
-        match self.sender() {
-            Ok(sender) => self.send(sender, Command::Spawn { spawn: Box::new(spawn), fds, listener }),
-            Err(errno) => listener.event(LinkEvent::Refused { stage: Stage::Fork, errno: *errno }),
-        }
-        id
+        line.submit(Command::Spawn { spawn: Box::new(spawn), fds, listener });
+        Ok(id)
     }
 
     /// The VM has let go of the port: its tree ends as its spawn said. Unknown and ended ports are ignored.
     pub fn close(&self, id: PortId) {
-        if let Ok(sender) = self.sender() {
-            self.send(sender, Command::Close(id));
-        }
+        self.submit(Command::Close(id));
     }
 
     /// Sends a signal; the port's listener gets [`LinkEvent::Signalled`], unless the port has ended.
     pub fn signal(&self, id: PortId, ticket: u64, signal: i32, target: Target) {
-        if let Ok(sender) = self.sender() {
-            self.send(sender, Command::Signal { id, ticket, signal, target });
-        }
+        self.submit(Command::Signal { id, ticket, signal, target });
     }
 
     /// The guardian's process id, while there is one.
     pub fn guardian_pid(&self) -> Option<u32> {
-        Some(self.shared.guardian.load(Ordering::Acquire)).filter(|pid| *pid != 0)
+        self.line.get().and_then(Line::guardian_pid)
     }
 
-    /// The way to the thread, which is started by the first caller; the error if it cannot be.
-    fn sender(&self) -> &Result<Sender<Command>, i32> {
-        self.sender.get_or_init(|| {
-            let wake = Notify::new().map_err(|error| error.raw_os_error().unwrap_or(errno::EIO))?;
-            let _ = self.shared.wake.set(wake);
-            let (sender, receiver) = unbounded();
-            let shared = Arc::clone(&self.shared);
-            std::thread::Builder::new()
-                .name("safe_port_link".into())
-                .spawn(move || Worker::new(shared, receiver).run())
-                .map_err(|error| error.raw_os_error().unwrap_or(errno::EAGAIN))?;
-            Ok(sender)
-        })
+    /// How many guardians there were.
+    pub fn generation(&self) -> u64 {
+        self.line.get().map_or(0, Line::generation)
     }
 
-    fn send(&self, sender: &Sender<Command>, command: Command) {
-        // The thread never ends, so neither does its channel.
-        let _ = sender.send(command);
-        if let Some(wake) = self.shared.wake.get() {
-            wake.notify();
+    fn submit(&self, command: Command) {
+        // Without a line nothing was ever started.
+        if let Some(line) = self.line.get() {
+            line.submit(command);
         }
+    }
+
+    /// The way to the thread, which is started for the first caller.
+    fn line(&self) -> io::Result<&Line> {
+        if let Some(line) = self.line.get() {
+            return Ok(line);
+        }
+        let _one = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = self.line.get() {
+            return Ok(line);
+        }
+        let line = Line::open(Arc::clone(&self.start))?;
+        Ok(self.line.get_or_init(|| line))
     }
 }

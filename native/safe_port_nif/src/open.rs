@@ -159,7 +159,7 @@ fn start(env: Env, config: &Config) -> io::Result<ResourceArc<PortHandle>> {
     let output = ends.output.map(|fd| Pipe::new(fd, false));
     let handle = handle(env, config, input, output);
     let id =
-        link().spawn(config.spawn(ends.numbers), ends.passed, std::sync::Arc::new(Reporter(handle.clone())));
+        link().spawn(config.spawn(ends.numbers), ends.passed, std::sync::Arc::new(Reporter(handle.clone())))?;
     let _ = handle.id.set(id);
     Ok(handle)
 }

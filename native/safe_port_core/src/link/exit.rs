@@ -55,7 +55,7 @@ mod tests {
     fn a_status_is_the_code_or_128_and_the_signal() {
         assert_eq!(Exit::from_wait_status(3 << 8), Exit::Code(3));
         assert_eq!(Exit::from_wait_status(9), Exit::Signal { number: 9, core_dumped: false });
-        assert_eq!(Exit::from_wait_status(11 | 0x80), Exit::Signal { number: 11, core_dumped: true });
+        assert_eq!(Exit::from_wait_status(0x8b), Exit::Signal { number: 11, core_dumped: true });
         assert_eq!(Exit::from_wait_status(9).status(), 137);
         assert_eq!(Exit::from_wait_status(255 << 8).status(), 255);
     }

@@ -1,169 +1,230 @@
 //! The link's thread: a loop around one `poll(2)`.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use safe_port_os::errno;
 use safe_port_os::poll::{poll, PollFd};
-use safe_port_wire::{Event, PortId, Request, Spawn, Stage};
+use safe_port_os::{errno, signal};
+use safe_port_wire::Event;
 
-use super::connection::{Connection, Lost};
-use super::{Command, Exit, LinkEvent, Listener, Shared};
+use super::inbox::{Inbox, State};
+use super::line::Shared;
+use super::outbox::{Command, Delivery, Need};
+use super::start::{Processes, Start, Started};
+use super::{LinkEvent, Listener};
+
+/// Guardians in a row that may go before they are ready. Spawns that the last of them has not seen are given up.
+const FALSE_STARTS: u32 = 3;
+/// A pause after a failure that is none of ours, so that it does not keep a processor busy.
+const SECOND_WIND: Duration = Duration::from_millis(10);
+/// Receives from a guardian that takes no more requests: more than a socket holds.
+const LAST_RECEIVES: usize = 64;
 
 /// The thread's state.
 pub struct Worker {
     shared: Arc<Shared>,
     commands: Receiver<Command>,
-    listeners: HashMap<PortId, Arc<dyn Listener>>,
-    connection: Option<Connection>,
-    /// Names this VM in the cookies of its programs.
-    vm: u64,
-    generation: u64,
+    start: Arc<Start>,
+    /// The same as the outbox has.
+    socket: Option<Arc<OwnedFd>>,
+    processes: Processes,
+    inbox: Inbox,
+    events: Vec<Event>,
+    deliveries: Vec<Delivery>,
+    /// Whether the guardian has said that it is at work.
+    ready: bool,
+    false_starts: u32,
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, commands: Receiver<Command>) -> Worker {
-        // The standard library seeds its hashers from the system's random numbers.
-        let vm = RandomState::new().hash_one(std::process::id());
-        Worker { shared, commands, listeners: HashMap::new(), connection: None, vm, generation: 0 }
+    pub fn new(shared: Arc<Shared>, commands: Receiver<Command>, start: Arc<Start>) -> Worker {
+        Worker {
+            shared,
+            commands,
+            start,
+            socket: None,
+            processes: Processes::default(),
+            inbox: Inbox::default(),
+            events: Vec::new(),
+            deliveries: Vec::new(),
+            ready: false,
+            false_starts: 0,
+        }
     }
 
-    /// Serves for ever.
+    /// Serves until the link is dropped.
     pub fn run(mut self) {
-        loop {
-            self.wait();
-            while let Ok(command) = self.commands.try_recv() {
-                self.command(command);
-            }
-            if let Err(lost) = self.serve() {
-                self.lost(&lost);
-            }
-        }
-    }
-
-    /// Until there is a command or an event.
-    fn wait(&self) {
-        let Some(wake) = self.shared.wake.get() else { return };
-        let mut fds = vec![PollFd::new(wake.as_fd(), true, false)];
-        if let Some(connection) = &self.connection {
-            fds.push(PollFd::new(connection.as_fd(), true, connection.is_pending()));
-        }
-        // A failure, for lack of memory, is as good as a wake-up.
-        let _ = poll(&mut fds, None);
-        if fds[0].readable() {
-            wake.drain();
-        }
-    }
-
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Spawn { spawn, fds, listener } => self.spawn(spawn, fds, listener),
-            Command::Close(id) => self.request(id, &Request::Close { id }),
-            Command::Signal { id, ticket, signal, target } => {
-                self.request(id, &Request::Signal { id, ticket, signal, target });
+        // The VM's handlers are not for this thread.
+        signal::block_all();
+        while !self.is_closing() {
+            // Nothing here panics. Should it still, the ports of this guardian are lost, and not those of the next.
+            if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+                self.events.clear();
+                self.deliveries.clear();
+                self.bury();
             }
         }
+        self.take_commands();
+        self.false_starts = FALSE_STARTS;
+        self.bury();
+        while !self.processes.is_empty() {
+            self.poll(false, None);
+        }
     }
 
-    fn spawn(&mut self, spawn: Box<Spawn>, fds: Vec<OwnedFd>, listener: Arc<dyn Listener>) {
-        let id = spawn.id;
-        if self.connection.is_none() {
-            self.generation += 1;
-            match Connection::start(&self.shared.config.guardian, self.vm, self.generation) {
-                Ok(connection) => self.connection = Some(connection),
-                Err(error) => {
-                    let errno = error.raw_os_error().unwrap_or(errno::EIO);
-                    tell(&*listener, LinkEvent::Refused { stage: Stage::Fork, errno });
-                    return;
-                }
+    fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Acquire)
+    }
+
+    fn serve(&mut self) {
+        while !self.is_closing() {
+            if self.wait() && self.receive() == State::Over {
+                self.bury();
+            }
+            self.take_commands();
+            let need = {
+                let mut outbox = self.shared.outbox();
+                outbox.flush();
+                self.deliveries.append(&mut outbox.take_refusals());
+                outbox.need()
+            };
+            self.deliver();
+            match need {
+                Need::Guardian => self.start(),
+                Need::Funeral => self.hear_last_words(),
+                Need::Nothing | Need::Attention | Need::Room | Need::Pause(_) => {}
             }
         }
-        let Some(connection) = &mut self.connection else { return };
-        if connection.push(&Request::Spawn(spawn), fds) {
-            self.listeners.insert(id, listener);
-        } else {
-            // A frame has room for more than any system takes as arguments and environment.
-            tell(&*listener, LinkEvent::Refused { stage: Stage::Exec, errno: errno::E2BIG });
-        }
     }
 
-    /// Sends a request about a port that has not ended.
-    fn request(&mut self, id: PortId, request: &Request) {
-        if let (Some(connection), true) = (&mut self.connection, self.listeners.contains_key(&id)) {
-            connection.push(request, Vec::new());
-        }
-    }
-
-    /// Sends and receives what can be.
-    fn serve(&mut self) -> Result<(), Lost> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
-        let flushed = connection.flush();
-        // Also when sending failed: what the guardian reported before it went still counts.
-        let (listeners, shared) = (&mut self.listeners, &self.shared);
-        connection.receive(|event| dispatch(listeners, shared, event))?;
-        flushed
-    }
-
-    /// The guardian is gone: its ports end, and spawns that it has not seen wait for the next one.
-    fn lost(&mut self, _lost: &Lost) {
-        self.shared.guardian.store(0, Ordering::Release);
-        let unsent = self.connection.take().map(Connection::unsent_spawns).unwrap_or_default();
-        let waiting: HashMap<PortId, Arc<dyn Listener>> =
-            unsent.iter().filter_map(|(id, ..)| self.listeners.remove_entry(id)).collect();
-        for (_, listener) in std::mem::replace(&mut self.listeners, waiting) {
-            tell(&*listener, LinkEvent::GuardianDown);
-        }
-        if unsent.is_empty() {
+    /// Carries out what callers could not do themselves.
+    fn take_commands(&self) {
+        if self.commands.is_empty() {
             return;
         }
-        self.generation += 1;
-        match Connection::start(&self.shared.config.guardian, self.vm, self.generation) {
-            Ok(mut connection) => {
-                for spawn in unsent {
-                    connection.push_again(spawn);
+        // Locked before the first is taken: a caller that finds the channel empty finds them queued.
+        let mut outbox = self.shared.outbox();
+        while let Ok(command) = self.commands.try_recv() {
+            outbox.accept(command);
+        }
+    }
+
+    /// Until there is something to do. Whether there is something to receive.
+    fn wait(&mut self) -> bool {
+        self.shared.wake.rest();
+        let need = self.shared.outbox().need();
+        if !self.commands.is_empty() || self.is_closing() {
+            self.shared.wake.rise(false);
+            return false;
+        }
+        match need {
+            Need::Nothing => self.poll(false, None),
+            Need::Room => self.poll(true, None),
+            Need::Pause(pause) => self.poll(false, Some(pause)),
+            Need::Attention | Need::Guardian | Need::Funeral => {
+                self.shared.wake.rise(false);
+                false
+            }
+        }
+    }
+
+    /// Sleeps until the bell rings, there is something to receive or, if that is asked for, room to send, or a guardian's
+    /// process ends, which is reaped. Whether there is something to receive.
+    fn poll(&mut self, room: bool, timeout: Option<Duration>) -> bool {
+        let mut fds = Vec::with_capacity(4);
+        fds.push(PollFd::new(self.shared.wake.as_fd(), true, false));
+        fds.extend(self.socket.iter().map(|socket| PollFd::new(socket.as_fd(), true, room)));
+        let others = fds.len();
+        fds.extend(self.processes.fds().map(|fd| PollFd::new(fd, true, false)));
+        if poll(&mut fds, timeout).is_err() {
+            // Out of memory, say.
+            std::thread::sleep(SECOND_WIND);
+        }
+        let (rung, readable) = (fds[0].readable(), others > 1 && fds[1].readable());
+        let ended: Vec<bool> = fds[others..].iter().map(PollFd::readable).collect();
+        self.processes.reap(ended);
+        self.shared.wake.rise(rung);
+        readable
+    }
+
+    fn start(&mut self) {
+        let generation = self.shared.generation.load(Ordering::Relaxed) + 1;
+        match (self.start)(generation) {
+            Ok(Started { socket, process }) => {
+                self.shared.generation.store(generation, Ordering::Release);
+                if let Some(process) = process {
+                    self.processes.add(process);
                 }
-                self.connection = Some(connection);
-                if let Some(wake) = self.shared.wake.get() {
-                    wake.notify();
-                }
+                let socket = Arc::new(socket);
+                self.shared.outbox().connect(Arc::clone(&socket));
+                self.socket = Some(socket);
             }
             Err(error) => {
-                let errno = error.raw_os_error().unwrap_or(errno::EIO);
-                for (_, listener) in self.listeners.drain() {
-                    tell(&*listener, LinkEvent::Refused { stage: Stage::Fork, errno });
-                }
+                // Without a number only if the name of the executable cannot be one.
+                self.shared.outbox().refuse_all(error.raw_os_error().unwrap_or(errno::EINVAL));
             }
         }
     }
-}
 
-/// Passes an event to the listener of its port.
-fn dispatch(listeners: &mut HashMap<PortId, Arc<dyn Listener>>, shared: &Shared, event: Event) {
-    let (id, last, event) = match event {
-        Event::Ready { os_pid } => {
-            shared.guardian.store(os_pid, Ordering::Release);
-            return;
+    fn receive(&mut self) -> State {
+        let Some(socket) = &self.socket else { return State::Dry };
+        let state = self.inbox.receive(socket.as_fd(), &mut self.events);
+        {
+            let mut outbox = self.shared.outbox();
+            for event in self.events.drain(..) {
+                if let Event::Ready { os_pid } = event {
+                    self.shared.guardian.store(os_pid, Ordering::Release);
+                    self.ready = true;
+                    self.false_starts = 0;
+                }
+                self.deliveries.extend(outbox.resolve(&event));
+            }
         }
-        Event::Spawned { id, os_pid } => (id, false, LinkEvent::Spawned { os_pid }),
-        Event::Refused { id, stage, errno } => (id, true, LinkEvent::Refused { stage, errno }),
-        Event::Exited { id, status, usage } => {
-            (id, false, LinkEvent::Exited { exit: Exit::from_wait_status(status), usage })
+        self.deliver();
+        state
+    }
+
+    fn deliver(&mut self) {
+        for (listener, event) in self.deliveries.drain(..) {
+            tell(listener, event);
         }
-        Event::Ended { id } => (id, true, LinkEvent::Ended),
-        Event::Signalled { id, ticket, errno } => (id, false, LinkEvent::Signalled { ticket, errno }),
-    };
-    let listener = if last { listeners.remove(&id) } else { listeners.get(&id).cloned() };
-    if let Some(listener) = listener {
-        tell(&*listener, event);
+    }
+
+    /// The guardian takes nothing any more; what it said before it went still counts.
+    fn hear_last_words(&mut self) {
+        for _ in 0..LAST_RECEIVES {
+            if self.receive() != State::More {
+                break;
+            }
+        }
+        self.bury();
+    }
+
+    /// The guardian is gone.
+    fn bury(&mut self) {
+        self.socket = None;
+        self.inbox = Inbox::default();
+        self.shared.guardian.store(0, Ordering::Release);
+        if !std::mem::take(&mut self.ready) {
+            self.false_starts += 1;
+        }
+        let keep = self.false_starts < FALSE_STARTS;
+        if !keep {
+            self.false_starts = 0;
+        }
+        let lost = self.shared.outbox().disconnect(keep);
+        for listener in lost {
+            tell(listener, LinkEvent::GuardianDown);
+        }
     }
 }
 
 /// A listener that panics must not take the others' link with it.
-fn tell(listener: &dyn Listener, event: LinkEvent) {
+fn tell(listener: Arc<dyn Listener>, event: LinkEvent) {
     let _ = catch_unwind(AssertUnwindSafe(|| listener.event(event)));
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(listener)));
 }
