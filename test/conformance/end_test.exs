@@ -105,10 +105,10 @@ defmodule SafePort.Conformance.EndTest do
     gate = gate()
     script = "(trap '' HUP; read go < \"$1\"; echo late) & echo early; exit 3"
     port = open_sh(subject, script, [:binary, :exit_status, argv: [gate]])
-    {:os_pid, os_pid} = subject.info(port, :os_pid)
 
     case subject do
       Port ->
+        {:os_pid, os_pid} = subject.info(port, :os_pid)
         assert read(port, 6) == "early\n"
         Proc.wait_until("the program ended", fn -> not Proc.alive?(os_pid) end)
         assert subject.info(port, :connected) == {:connected, self()}

@@ -2,7 +2,7 @@ defmodule SafePort.Core.Environment do
   @moduledoc false
   # The environment of a program: the VM's own at the moment of the open, changed by the `:env` option.
 
-  alias SafePort.Core.Options
+  alias SafePort.Core.Text
 
   @type change :: {name :: binary(), value :: binary() | false}
 
@@ -20,7 +20,7 @@ defmodule SafePort.Core.Environment do
   end
 
   defp name!(name) when is_binary(name) or is_list(name) do
-    text = Options.text!(name, "a name in option :env", "")
+    text = Text.bytes!(name, "a name in option :env", "")
 
     if :binary.match(text, "=") != :nomatch do
       raise ArgumentError, "a name in option :env must not contain =, got: #{inspect(name)}"
@@ -36,7 +36,7 @@ defmodule SafePort.Core.Environment do
   defp value!(value) when value in [false, []], do: false
 
   defp value!(value) when is_binary(value) or is_list(value),
-    do: Options.text!(value, "a value in option :env")
+    do: Text.bytes!(value, "a value in option :env")
 
   defp value!(other) do
     raise ArgumentError,

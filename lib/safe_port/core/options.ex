@@ -2,7 +2,7 @@ defmodule SafePort.Core.Options do
   @moduledoc false
   # Names and options of `SafePort.open/2`, checked and folded as the built-in does (contract O1 to O20, P1 to P27).
 
-  alias SafePort.Core.Environment
+  alias SafePort.Core.{Environment, Text}
 
   @max_ms 0xFFFF_FFFF
   # The longest line and packet length that the built-in takes is a small integer of the VM.
@@ -58,17 +58,17 @@ defmodule SafePort.Core.Options do
   ## Names
 
   defp name!({:spawn, command}) do
-    text = text!(command, "the command of {:spawn, command}")
+    text = Text.bytes!(command, "the command of {:spawn, command}")
     %__MODULE__{kind: :spawn, name: text, file: "/bin/sh", args: ["-c", "exec " <> text], arg0: "sh"}
   end
 
   defp name!({:spawn_executable, file}) do
-    text = text!(file, "the file of {:spawn_executable, file}")
+    text = Text.bytes!(file, "the file of {:spawn_executable, file}")
     %__MODULE__{kind: :spawn_executable, name: text, file: text}
   end
 
   defp name!({:spawn_driver, command}) do
-    text = text!(command, "the command of {:spawn_driver, command}")
+    text = Text.bytes!(command, "the command of {:spawn_driver, command}")
     %__MODULE__{kind: :spawn_driver, name: text}
   end
 
@@ -132,8 +132,8 @@ defmodule SafePort.Core.Options do
   defp put!({:active, active}, acc), do: %{acc | active: active!(active)}
 
   defp put!({:args, args}, acc), do: given(%{acc | args: args!(args, args)}, :args)
-  defp put!({:arg0, arg0}, acc), do: given(%{acc | arg0: text!(arg0, "option :arg0", "")}, :arg0)
-  defp put!({:cd, cd}, acc), do: %{acc | cd: presence(text!(cd, "option :cd", ""))}
+  defp put!({:arg0, arg0}, acc), do: given(%{acc | arg0: Text.bytes!(arg0, "option :arg0", "")}, :arg0)
+  defp put!({:cd, cd}, acc), do: %{acc | cd: presence(Text.bytes!(cd, "option :cd", ""))}
   defp put!({:env, env}, acc), do: %{acc | env: Environment.changes!(env)}
 
   defp put!({:stderr, to}, acc) when to in [:console, :redirect_to_stdout, :disable], do: %{acc | stderr: to}
@@ -163,7 +163,7 @@ defmodule SafePort.Core.Options do
   defp put!({:orphans, orphans}, acc) when orphans in [:kill, :leave], do: %{acc | orphans: orphans}
   defp put!({:orphans, other}, _acc), do: invalid!(:orphans, ":kill or :leave", other)
 
-  defp put!({:cgroup, path}, acc), do: %{acc | cgroup: presence(text!(path, "option :cgroup", ""))}
+  defp put!({:cgroup, path}, acc), do: %{acc | cgroup: presence(Text.bytes!(path, "option :cgroup", ""))}
 
   defp put!({:isolation, isolation}, acc) when isolation in [:thread, :process],
     do: given(%{acc | isolation: isolation}, :isolation)
@@ -191,7 +191,7 @@ defmodule SafePort.Core.Options do
 
   defp busy_limits!(name, other), do: invalid!(name, "{low, high} (bytes, at least 1) or :disabled", other)
 
-  defp args!([arg | rest], all), do: [text!(arg, "an element of option :args", "") | args!(rest, all)]
+  defp args!([arg | rest], all), do: [Text.bytes!(arg, "an element of option :args", "") | args!(rest, all)]
   defp args!([], _all), do: []
   defp args!(_improper, all), do: invalid!(:args, "a proper list of binaries, charlists or atoms", all)
 
@@ -220,55 +220,6 @@ defmodule SafePort.Core.Options do
       nil -> acc
       option -> raise ArgumentError, "option #{inspect(option)} does not go with {#{inspect(kind)}, ...}"
     end
-  end
-
-  ## Text: binaries as they are, atoms by their name, charlists in the encoding of file names (contract O7 to O9)
-
-  @doc """
-  The bytes of a name, or `empty` for the empty list; raises `ArgumentError` saying what `what` must be.
-  """
-  @spec text!(term(), String.t(), binary() | nil) :: binary()
-  def text!(value, what, empty \\ nil)
-  def text!([], _what, empty) when is_binary(empty), do: empty
-
-  def text!(value, what, _empty)
-      when is_binary(value) or is_atom(value) or (is_list(value) and value != []) do
-    text = bytes(value)
-
-    cond do
-      text == nil ->
-        malformed!(what, value)
-
-      :binary.match(text, <<0>>) != :nomatch ->
-        raise ArgumentError, "#{what} must not contain NUL, got: #{inspect(value)}"
-
-      true ->
-        text
-    end
-  end
-
-  def text!(value, what, _empty), do: malformed!(what, value)
-
-  defp bytes(value) when is_binary(value), do: value
-  defp bytes(value) when is_atom(value), do: Atom.to_string(value)
-
-  defp bytes(value) do
-    with true <- characters?(value),
-         text when is_binary(text) <-
-           :unicode.characters_to_binary(value, :unicode, :file.native_name_encoding()) do
-      text
-    else
-      _malformed -> nil
-    end
-  end
-
-  # A list that holds a binary is refused, though iodata and chardata would allow it.
-  defp characters?([head | tail]), do: characters?(head) and characters?(tail)
-  defp characters?([]), do: true
-  defp characters?(other), do: is_integer(other)
-
-  defp malformed!(what, value) do
-    raise ArgumentError, "#{what} must be a binary, an atom or a list of characters, got: #{inspect(value)}"
   end
 
   defp presence(""), do: nil
