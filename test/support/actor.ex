@@ -13,6 +13,14 @@ defmodule SafePort.Test.Actor do
   """
   @spec start(trap_exit: boolean()) :: t()
   def start(options \\ []) do
+    actor = start_for_good(options)
+    ExUnit.Callbacks.on_exit(fn -> Process.exit(actor.pid, :kill) end)
+    actor
+  end
+
+  @doc "As `start/1`, but the actor has to be stopped."
+  @spec start_for_good(trap_exit: boolean()) :: t()
+  def start_for_good(options) do
     trap_exit = Keyword.get(options, :trap_exit, false)
 
     pid =
@@ -21,7 +29,6 @@ defmodule SafePort.Test.Actor do
         loop()
       end)
 
-    ExUnit.Callbacks.on_exit(fn -> Process.exit(pid, :kill) end)
     actor = %__MODULE__{pid: pid}
     # It is ready when it answers.
     :ok = run(actor, fn -> :ok end)
