@@ -191,14 +191,14 @@ impl Guardian {
         let legacy = life.exited(Instant::now());
         let Ended { status, user_us, system_us, max_rss_kib, .. } = *ended;
         let exited = Event::Exited { id, status, usage: Usage { user_us, system_us, max_rss_kib } };
-        if legacy == Legacy::Leave {
-            self.outbox.send(&[exited, Event::Ended { id }]);
-            self.tree.leave(id);
+        let left = legacy == Legacy::Leave;
+        if left || self.tree.is_bare(id) {
+            if left {
+                self.tree.leave(id);
+            }
             self.forget(id);
-        } else if self.tree.is_bare(id) {
+            // In one piece: the VM wakes up once.
             self.outbox.send(&[exited, Event::Ended { id }]);
-            self.tree.fell(id);
-            self.forget(id);
         } else {
             self.outbox.send(&[exited]);
             self.leaderless.insert(id);
@@ -234,13 +234,13 @@ impl Guardian {
         let bare: Vec<PortId> = self.leaderless.iter().copied().filter(|id| self.tree.is_bare(*id)).collect();
         for id in bare {
             if self.lives.get_mut(&id).is_some_and(Life::emptied) {
-                self.outbox.send(&[Event::Ended { id }]);
-                self.tree.fell(id);
                 self.forget(id);
+                self.outbox.send(&[Event::Ended { id }]);
             }
         }
     }
 
+    /// The port is over.
     fn forget(&mut self, id: PortId) {
         self.lives.remove(&id);
         self.leaderless.remove(&id);

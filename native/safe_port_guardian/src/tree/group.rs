@@ -103,10 +103,8 @@ impl Tree {
         }
     }
 
-    /// The port is over; what is left of it is left alone.
-    pub fn leave(&mut self, id: PortId) {
-        self.fell(id);
-    }
+    /// What is left of the port, which is about to be over, is left alone.
+    pub fn leave(&mut self, _id: PortId) {}
 
     /// The port is over.
     pub fn fell(&mut self, id: PortId) {

@@ -117,10 +117,9 @@ impl Tree {
         empty && self.orphans.count(owner(id)) == 0
     }
 
-    /// The port is over; what is left of it is left alone.
+    /// What is left of the port, which is about to be over, is left alone.
     pub fn leave(&mut self, id: PortId) {
         self.orphans.leave(id);
-        self.fell(id);
     }
 
     /// The port is over.
@@ -135,23 +134,26 @@ impl Tree {
     ///
     /// For each strike whether anyone received a signal: if not, the error, `ESRCH` if there was nobody.
     pub fn strike(&mut self, strikes: &[Strike], in_flight: &[Pid]) -> io::Result<Vec<io::Result<()>>> {
-        for kill in strikes.iter().filter(|strike| strike.signals == [signal::SIGKILL]) {
-            self.kill_fast(kill);
-        }
+        let fast: Vec<bool> = strikes.iter().map(|strike| self.kill_fast(strike)).collect();
         let members = self.members(in_flight)?;
-        Ok(strikes.iter().map(|strike| self.strike_one(strike, &members)).collect())
+        let slow = strikes.iter().map(|strike| self.strike_one(strike, &members));
+        Ok(slow.zip(fast).map(|(slow, fast)| if fast { Ok(()) } else { slow }).collect())
     }
 
-    /// What can be ended without a look at all processes, and without a chance to fork: the group, the cgroup.
-    fn kill_fast(&self, kill: &Strike) {
-        let Some(trunk) = self.trunks.get(&kill.id) else { return };
-        if let Some(leader) = trunk.leader {
-            // Whatever fails here is met again when its members are struck one by one.
-            let _ = signal::send_group(leader, signal::SIGKILL);
-        }
-        if let (Some(cgroup), Scope::Tree) = (&trunk.cgroup, kill.scope) {
+    /// Ends what can be ended without a look at all processes, and without a chance to fork: the group, the cgroup.
+    /// Whether there was anyone.
+    fn kill_fast(&self, strike: &Strike) -> bool {
+        let Some(trunk) = self.trunks.get(&strike.id).filter(|_| strike.signals == [signal::SIGKILL]) else {
+            return false;
+        };
+        // Whatever fails here is met again when the members are struck one by one.
+        let group = trunk.leader.is_some_and(|leader| signal::send_group(leader, signal::SIGKILL).is_ok());
+        let cgroup = trunk.cgroup.as_ref().filter(|_| strike.scope == Scope::Tree);
+        let populated = cgroup.is_some_and(Cgroup::is_populated);
+        if let Some(cgroup) = cgroup {
             cgroup.kill();
         }
+        group || populated
     }
 
     /// All processes that belong to a port.

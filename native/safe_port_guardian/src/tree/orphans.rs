@@ -239,3 +239,132 @@ impl Orphans {
         self.sessions.retain(|session, _| living.contains(session));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use safe_port_os::process::own_pid;
+    use safe_port_wire::Orphans as Fate;
+
+    use super::*;
+    use crate::cookie::Cookie;
+
+    const REALM: Realm = Realm { vm: 7, generation: 3 };
+    const A: PortId = PortId(1);
+    const B: PortId = PortId(2);
+
+    fn trunk(begun: u64) -> Trunk {
+        Trunk { begun, leader: None, session: 0, cgroup: None }
+    }
+
+    /// A child of this process, which stands for one that was adopted.
+    struct Orphan(Child);
+
+    impl Orphan {
+        fn start(cookie: Option<Cookie>) -> Orphan {
+            let mut command = Command::new("sleep");
+            command.arg("600").env_clear();
+            if let Some(cookie) = cookie {
+                command.env(safe_port_wire::COOKIE_NAME, cookie.text());
+            }
+            Orphan(command.spawn().expect("started"))
+        }
+
+        fn process(&self) -> Process {
+            Process::read(self.0.id() as i32).expect("it runs")
+        }
+    }
+
+    impl Drop for Orphan {
+        fn drop(&mut self) {
+            self.0.kill().expect("killed");
+            self.0.wait().expect("reaped");
+        }
+    }
+
+    fn cookie(id: PortId, orphans: Fate) -> Cookie {
+        Cookie { realm: REALM, id, orphans }
+    }
+
+    #[test]
+    fn an_orphan_is_known_by_its_cookie() {
+        let (orphans, trunks) = (Orphans::new(REALM), HashMap::from([(A, trunk(0)), (B, trunk(0))]));
+        let owner = |cookie| orphans.owner_of(&Orphan::start(Some(cookie)).process(), &trunks);
+        assert_eq!(owner(cookie(B, Fate::Kill)), Owner::Port(B));
+        assert_eq!(owner(cookie(B, Fate::Leave)), Owner::Port(B), "as long as the port is there");
+        assert_eq!(owner(cookie(PortId(9), Fate::Leave)), Owner::Left);
+        assert_eq!(owner(cookie(PortId(9), Fate::Kill)), Owner::Stray);
+        let other = Cookie { realm: Realm { vm: 8, ..REALM }, ..cookie(B, Fate::Kill) };
+        assert_eq!(owner(other), Owner::Stray, "another VM's says nothing");
+    }
+
+    #[test]
+    fn an_orphan_is_known_by_its_session_and_by_an_earlier_look() {
+        let mut orphans = Orphans::new(REALM);
+        let trunks = HashMap::from([(A, trunk(0)), (B, trunk(0))]);
+        let orphan = Orphan::start(None);
+        let process = orphan.process();
+        assert_eq!(orphans.owner_of(&process, &trunks), Owner::Stray);
+        orphans.remember(&HashMap::from([(A, vec![Process { session: 4711, ..process }])]));
+        assert_eq!(orphans.owner_of(&process, &trunks), Owner::Port(A));
+        let reused = Process { start: process.start + 1, ..process };
+        assert_eq!(orphans.owner_of(&reused, &trunks), Owner::Stray, "its number alone says nothing");
+        orphans.add_session(process.session, Owner::Port(B));
+        assert_eq!(orphans.owner_of(&process, &trunks), Owner::Port(B));
+        orphans.fell(B);
+        orphans.fell(A);
+        assert_eq!(orphans.owner_of(&process, &trunks), Owner::Stray);
+    }
+
+    #[test]
+    fn an_orphan_without_a_trace_is_that_of_the_only_port_old_enough() {
+        let orphan = Orphan::start(None);
+        let process = orphan.process();
+        let (old, young) = (|| trunk(process.start), || trunk(process.start + 1));
+        let mut orphans = Orphans::new(REALM);
+        let owner = |trunks| {
+            let trunks = HashMap::from(trunks);
+            orphans.owner_of(&process, &trunks)
+        };
+        assert_eq!(owner([(A, old()), (B, young())]), Owner::Port(A));
+        assert_eq!(owner([(A, old()), (B, old())]), Owner::Stray);
+        assert_eq!(owner([(A, young()), (B, young())]), Owner::Stray);
+        orphans.counts.insert(Owner::Left, 1);
+        let trunks = HashMap::from([(A, old())]);
+        assert_eq!(orphans.owner_of(&process, &trunks), Owner::Stray, "it may be below one that was left");
+    }
+
+    #[test]
+    fn a_pipe_that_several_ports_have_had_says_nothing() {
+        let (reader, writer) = safe_port_os::pipe::pipe().expect("a pipe");
+        let inode =
+            safe_port_os::pipe::inode(std::os::fd::AsFd::as_fd(&reader)).expect("open").expect("a pipe");
+        let child = Command::new("sleep").arg("600").env_clear().stdout(writer).spawn().expect("started");
+        let process = Orphan(child);
+        let trunks = HashMap::from([(A, trunk(0)), (B, trunk(0))]);
+        let mut orphans = Orphans::new(REALM);
+        orphans.add_pipes(A, &[inode]);
+        assert_eq!(orphans.owner_of(&process.process(), &trunks), Owner::Port(A));
+        orphans.add_pipes(B, &[inode]);
+        orphans.fell(A);
+        assert_eq!(orphans.owner_of(&process.process(), &trunks), Owner::Stray);
+    }
+
+    #[test]
+    fn orphans_are_found_without_a_list_of_children_too() {
+        let orphan = Orphan::start(Some(cookie(A, Fate::Kill)));
+        let pid = orphan.process().pid;
+        let trunks = HashMap::from([(A, trunk(0))]);
+        let mut orphans = Orphans { children: None, ..Orphans::new(REALM) };
+        // Children of other tests beside this one are programs here.
+        let found = orphans.look(own_pid(), &trunks, |known| known.get() != pid);
+        assert_eq!(found, [(Pid::new(pid).expect("a process"), A)]);
+        assert_eq!(orphans.count(Owner::Port(A)), 1);
+        assert_eq!(orphans.look(own_pid(), &trunks, |_| false).iter().filter(|(_, id)| *id == A).count(), 0);
+        orphans.leave(A);
+        assert_eq!((orphans.count(Owner::Port(A)), orphans.owner(pid)), (0, Some(Owner::Left)));
+        orphans.remove(pid);
+        assert_eq!(orphans.owner(pid), None);
+    }
+}

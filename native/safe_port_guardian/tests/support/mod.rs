@@ -24,7 +24,7 @@ pub const QUICK: Ending = Ending { eof_timeout_ms: Some(50), kill_timeout_ms: 30
 /// A number that no other process on this machine has in its command line.
 pub fn tag() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{:07}{:05}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("9{:07}{:05}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The living processes whose command line contains `tag`, as `<pid> <command line>`.
@@ -51,6 +51,15 @@ pub fn children(pid: i32) -> Vec<i32> {
             list.split_whitespace().map(|pid| pid.parse().expect("a number")).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// Waits until the guardian `pid` has reaped every child: one that could not be started is told of before it is reaped.
+pub fn wait_until_childless(pid: i32) {
+    let deadline = Instant::now() + PATIENCE;
+    while !children(pid).is_empty() {
+        assert!(Instant::now() < deadline, "{:?} are not reaped", children(pid));
+        std::thread::yield_now();
+    }
 }
 
 /// Waits until the process `pid` has ended.
@@ -137,7 +146,7 @@ impl Vm {
     /// A VM that nobody else is.
     pub fn start() -> Vm {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = u64::from(std::process::id()) << 32 | NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = 0xfa << 56 | u64::from(std::process::id()) << 24 | NEXT.fetch_add(1, Ordering::Relaxed);
         Vm::start_again(number, 1)
     }
 
@@ -206,20 +215,31 @@ impl Vm {
     ) -> PortId {
         let id = PortId(self.next);
         self.next += 1;
-        let bytes = |list: &[String]| list.iter().map(|item| item.clone().into_bytes()).collect();
-        let spawn = Spawn {
-            id,
-            file: command.file.clone().into_bytes(),
-            args: bytes(&command.args),
-            env: bytes(&command.env),
-            dir: command.dir.clone().map(String::into_bytes),
-            fds: fds.iter().map(|(_, number)| *number).collect(),
-            ending: command.ending,
-            cgroup: command.cgroup.clone().map(String::into_bytes),
-        };
+        let mut spawn = request(id, command);
+        spawn.fds = fds.iter().map(|(_, number)| *number).collect();
         let passed: Vec<_> = [working_dir].into_iter().chain(fds.iter().map(|(fd, _)| *fd)).collect();
         self.send(&Request::Spawn(Box::new(spawn)), &passed);
         id
+    }
+
+    /// Asks for a program with descriptors for its first `numbers` numbers, but passes none of them.
+    pub fn spawn_with_lost_fds(
+        &mut self,
+        command: &Command,
+        working_dir: BorrowedFd<'_>,
+        numbers: i32,
+    ) -> PortId {
+        let id = PortId(self.next);
+        self.next += 1;
+        let mut spawn = request(id, command);
+        spawn.fds = (0..numbers).collect();
+        self.send(&Request::Spawn(Box::new(spawn)), &[working_dir]);
+        id
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        assert_eq!(socket::send(self.socket(), bytes).expect("sent"), bytes.len());
     }
 
     /// Opens a program with pipes as its standard input and output.
@@ -343,6 +363,21 @@ impl Vm {
     }
 }
 
+/// The request for a program without descriptors.
+fn request(id: PortId, command: &Command) -> Spawn {
+    let bytes = |list: &[String]| list.iter().map(|item| item.clone().into_bytes()).collect();
+    Spawn {
+        id,
+        file: command.file.clone().into_bytes(),
+        args: bytes(&command.args),
+        env: bytes(&command.env),
+        dir: command.dir.clone().map(String::into_bytes),
+        fds: Vec::new(),
+        ending: command.ending,
+        cgroup: command.cgroup.clone().map(String::into_bytes),
+    }
+}
+
 /// So that a failed test leaves nothing behind.
 impl Drop for Vm {
     fn drop(&mut self) {
@@ -373,18 +408,13 @@ pub fn open_family(vm: &mut Vm, tag: &str, ending: Ending) -> Port {
          read line; exit 7"
     );
     let port = vm.open(&shell(&script).ending(ending));
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let found = survivors(tag);
+    wait_for(tag, |found| {
         let sleeps = found.iter().filter(|process| is_sleep(process)).count();
         let stopped = found.iter().filter(|process| state(process) == Some('T')).count();
         // The stopped sleep may have been stopped before it was one.
-        if (found.len(), stopped) == (FAMILY, 2) && sleeps >= 7 {
-            return port;
-        }
-        assert!(Instant::now() < deadline, "waited for a family, got {found:#?}");
-        std::thread::yield_now();
-    }
+        (found.len(), stopped) == (FAMILY, 2) && sleeps >= 7
+    });
+    port
 }
 
 /// How many processes a family has.
@@ -398,17 +428,27 @@ fn state(process: &str) -> Option<char> {
 
 /// Waits until the processes that carry the tag are as many sleeps, and nothing else.
 pub fn wait_for_sleeps(tag: &str, count: usize) {
+    wait_for(tag, |found| found.len() == count && found.iter().all(|process| is_sleep(process)));
+}
+
+/// Waits until the processes that carry the tag are as they should be.
+pub fn wait_for(tag: &str, as_expected: impl Fn(&[String]) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = survivors(tag);
-        if found.len() == count && found.iter().all(|process| is_sleep(process)) {
+        if as_expected(&found) {
             return;
         }
-        assert!(Instant::now() < deadline, "waited for {count} sleeps, got {found:#?}");
+        assert!(Instant::now() < deadline, "waited in vain, got {found:#?}");
         std::thread::yield_now();
     }
 }
 
-fn is_sleep(process: &str) -> bool {
+/// A tag that contains `tag`.
+pub fn tag_below(tag_above: &str) -> String {
+    format!("{tag_above}{}", tag())
+}
+
+pub fn is_sleep(process: &str) -> bool {
     process.split(' ').nth(1).is_some_and(|file| file.ends_with("sleep"))
 }
