@@ -158,8 +158,8 @@ fn start(env: Env, config: &Config) -> io::Result<ResourceArc<PortHandle>> {
     let input = ends.input.map(|fd| Pipe::new(fd, false));
     let output = ends.output.map(|fd| Pipe::new(fd, false));
     let handle = handle(env, config, input, output);
-    let id =
-        link().spawn(config.spawn(ends.numbers), ends.passed, std::sync::Arc::new(Reporter(handle.clone())))?;
+    let reporter = std::sync::Arc::new(Reporter(handle.clone()));
+    let id = link().spawn(config.spawn(ends.numbers), ends.passed, reporter)?;
     let _ = handle.id.set(id);
     Ok(handle)
 }
