@@ -256,10 +256,9 @@ defmodule SafePort.Conformance.EndTest do
         argv: [gate]
       ])
 
-    {:os_pid, os_pid} = subject.info(port, :os_pid)
-
     case subject do
       Port ->
+        {:os_pid, os_pid} = subject.info(port, :os_pid)
         open_gate(gate)
         Proc.wait_until("the program ended", fn -> not Proc.alive?(os_pid) end)
         assert subject.info(port, :connected) == {:connected, self()}

@@ -41,9 +41,11 @@ defmodule SafePort.Conformance.LinksTest do
     subject.command(port, :binary.copy("x", 300))
     assert_exit(port, :einval)
 
-    port = open(subject, {:spawn, "cat"}, [:in])
+    gate = gate()
+    port = open_sh(subject, "read go < \"$1\"", [:in, argv: [gate]])
     subject.command(port, "x")
     assert_exit(port, :ebadf)
+    open_gate(gate)
 
     gate = gate()
     port = open_sh(subject, "exec <&-; echo ready; read go < \"$1\"", [:binary, argv: [gate]])
