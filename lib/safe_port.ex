@@ -5,7 +5,7 @@ defmodule SafePort do
              |> String.split("<!-- MDOC -->")
              |> Enum.fetch!(1)
 
-  alias SafePort.Core.{Client, Native, Options, Server}
+  alias SafePort.Core.{Client, DriverServer, Native, Options, Server}
 
   @typedoc "A port: the pid of its port process."
   @type port_id :: pid()
@@ -34,7 +34,8 @@ defmodule SafePort do
 
   ## Names
 
-    * `{:spawn, command}` - `command` is run by `/bin/sh -c "exec command"`.
+    * `{:spawn, command}` - `command` is run by `/bin/sh -c "exec command"`; or the driver named by its first word is
+      opened, if one was loaded with `SafePort.Driver.load/2`.
     * `{:spawn_executable, file}` - the program at the path `file`, with `:args`. Neither a shell nor `PATH` is used.
     * `{:spawn_driver, command}` - the linked-in driver named by the first word of `command`.
     * `{:fd, in, out}` - descriptors of the VM itself.
@@ -75,6 +76,7 @@ defmodule SafePort do
     * `{:share, boolean}` - whether packets of more than 64 bytes may share the memory they were read into; default
       `true`. With `false` each packet is its own binary, as after `:binary.copy/1`.
     * `{:cgroup, path}` - a cgroup v2 folder in which a group for the program is made.
+    * `{:isolation, :thread | :process}` - whether a driver runs in the VM (default) or in a process of its own.
 
   ## Errors
 
@@ -97,7 +99,10 @@ defmodule SafePort do
   """
   @spec open(name(), list()) :: port_id()
   def open(name, settings) do
-    name |> Options.new(settings) |> Server.start()
+    case Options.new(name, settings) do
+      %{kind: :spawn_driver} = options -> DriverServer.start(options)
+      options -> Server.start(options)
+    end
   end
 
   @doc """
@@ -382,4 +387,37 @@ defmodule SafePort do
   """
   @spec await_exit(port_or_name(), timeout()) :: {:ok, 0..255} | {:error, :closed | :timeout}
   def await_exit(port, timeout \\ :infinity), do: Client.await_exit(port, timeout)
+
+  @doc """
+  Calls the `control` callback of a driver with `operation` and `data`, as `:erlang.port_control/3`.
+
+  Returns the driver's reply, a list of bytes or a binary as the driver has chosen. Waits for it, as long as the port is
+  open. Any process may call.
+
+  Raises `ArgumentError` if `port` is closed or no port of a driver, if `operation` is no integer from 0 to 4294967295,
+  if `data` is no iodata, and if the driver refuses them.
+
+  ## Examples
+
+      iex> port = SafePort.open({:spawn_driver, "echo"}, [:binary])
+      iex> SafePort.control(port, 1, "bytes")
+      ~c"bytes"
+  """
+  @spec control(port_or_name(), 0..0xFFFF_FFFF, iodata()) :: binary() | [byte()]
+  def control(port, operation, data), do: Client.control(port, operation, data)
+
+  @doc """
+  Calls the `call` callback of a driver with `operation` and `term`, as `:erlang.port_call/3`.
+
+  Returns the term that the driver replies with. Waits and raises as `control/3`; the term must be nested at most 256
+  levels deep and hold no function but `&Module.name/arity`.
+
+  ## Examples
+
+      iex> port = SafePort.open({:spawn_driver, "echo"}, [])
+      iex> SafePort.call(port, 1, {:any, %{term: [1.5]}})
+      {:any, %{term: [1.5]}}
+  """
+  @spec call(port_or_name(), 0..0xFFFF_FFFF, term()) :: term()
+  def call(port, operation, term), do: Client.call_driver(port, operation, term)
 end

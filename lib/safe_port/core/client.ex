@@ -3,16 +3,28 @@ defmodule SafePort.Core.Client do
   # The caller's side of a port: finds it, writes or reads directly where that keeps the order, and asks the port
   # process otherwise.
 
-  alias SafePort.Core.{Flow, Native, Options, Server, Signal}
+  alias SafePort.Core.{DriverServer, Flow, Native, Options, Server, Signal}
 
   ## Commands
 
   def command(port, data, options) do
     options = command_options!(options, options, [])
     port = find!(port)
-    if :force in options, do: :erlang.error(:notsup)
+    if :force in options and not Native.driver_port?(port), do: :erlang.error(:notsup)
     iovec = :erlang.iolist_to_iovec(data)
+    if :force in options, do: force(port, iovec), else: command_now(port, iovec, options)
+  end
 
+  # Only drivers may take it (contract C7).
+  defp force(port, iovec) do
+    case call(port, {:force, iovec}) do
+      true -> true
+      :closed -> closed!(port)
+      :notsup -> :erlang.error(:notsup)
+    end
+  end
+
+  defp command_now(port, iovec, options) do
     case write(port, iovec) do
       :ok -> true
       :server -> port |> call({:command, iovec, :nosuspend in options}) |> commanded!(port)
@@ -127,7 +139,11 @@ defmodule SafePort.Core.Client do
 
   # The port process of a port that just closed may still be about to exit.
   defp port_process?(pid) do
-    match?({:initial_call, {Server, :init, 2}}, Process.info(pid, :initial_call))
+    case Process.info(pid, :initial_call) do
+      {:initial_call, {Server, :init, 2}} -> true
+      {:initial_call, {DriverServer, _init_or_adopt, _arity}} -> true
+      _other -> false
+    end
   end
 
   def monitor(port) when is_pid(port) do
@@ -279,6 +295,84 @@ defmodule SafePort.Core.Client do
   defp timeout!(other) do
     raise ArgumentError, "timeout must be :infinity or 0 to 4294967295 (ms), got: #{inspect(other)}"
   end
+
+  ## Calls of drivers
+
+  @operations 0..0xFFFF_FFFF
+
+  def control(port, operation, data) do
+    operation!(operation)
+    port = find_driver!(port)
+    data = :erlang.iolist_to_binary(data)
+    ask_driver(port, {:control, operation, data}, &Native.driver_control(port, &1, operation, data))
+  end
+
+  def call_driver(port, operation, term) do
+    operation!(operation)
+    port = find_driver!(port)
+    ask_driver(port, {:call, operation, term}, &Native.driver_call(port, &1, operation, term))
+  end
+
+  defp operation!(operation) when is_integer(operation) and operation in @operations, do: operation
+
+  defp operation!(other) do
+    raise ArgumentError, "the operation must be an integer from 0 to 4294967295, got: #{inspect(other)}"
+  end
+
+  defp find_driver!(port) do
+    pid = find!(port)
+    if Native.driver_port?(pid), do: pid, else: raise(ArgumentError, "expected a driver's port, got: #{inspect(port)}")
+  end
+
+  defp ask_driver(port, request, function) do
+    reference = make_ref()
+
+    case if(idle?(port), do: function.(reference), else: :server) do
+      :server ->
+        send(port, {:"$safe_port", {self(), reference}, request})
+        port |> await_driver(reference) |> answered!(port)
+
+      :wait ->
+        port |> await_driver(reference) |> answered!(port)
+
+      {:behind, answer} ->
+        # What the driver has sent us before goes first (contract M11).
+        call(port, :sync)
+        answered!(answer, port)
+
+      answer ->
+        answered!(answer, port)
+    end
+  end
+
+  # A driver may still answer after its port was closed.
+  @farewell 100
+
+  defp await_driver(port, reference) do
+    monitor = Process.monitor(port)
+
+    receive do
+      {^reference, answer} ->
+        Process.demonitor(monitor, [:flush])
+        answer
+
+      {:DOWN, ^monitor, :process, ^port, _reason} ->
+        receive do
+          {^reference, answer} -> answer
+        after
+          @farewell -> :closed
+        end
+    end
+  end
+
+  defp answered!({:ok, answer}, _port), do: answer
+  defp answered!(closed, port) when closed in [:closed, {:error, :closed}], do: closed!(port)
+
+  defp answered!({:error, reason}, _port), do: raise(ArgumentError, refusal(reason))
+
+  defp refusal(:badarg), do: "the driver refuses the operation or its argument"
+  defp refusal({:too_large, bytes}), do: "the driver's reply is too large: #{bytes} bytes"
+  defp refusal({:driver_panic, message}), do: "the driver panicked: #{message}"
 
   ## Calls to the port process
 

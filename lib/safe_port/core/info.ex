@@ -10,6 +10,8 @@ defmodule SafePort.Core.Info do
   @spec items([atom()], map(), pid()) :: keyword()
   def items(items, state, asker), do: Enum.map(items, &{&1, item(&1, Map.put(state, :asker, asker))})
 
+  # What the driver of a port tells.
+  defp item(item, %{figures: figures}) when is_map_key(figures, item), do: Map.fetch!(figures, item)
   defp item(:name, state), do: :erlang.binary_to_list(state.name)
   defp item(:id, _state), do: id()
   defp item(:connected, state), do: state.owner

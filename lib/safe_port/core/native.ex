@@ -113,6 +113,9 @@ defmodule SafePort.Core.Native do
   @spec driver_attach(handle()) :: :ok
   def driver_attach(_handle), do: :erlang.nif_error(:nif_not_loaded)
 
+  @spec driver_isolated() :: handle()
+  def driver_isolated, do: :erlang.nif_error(:nif_not_loaded)
+
   @spec driver_publish(handle()) :: :ok
   def driver_publish(_handle), do: :erlang.nif_error(:nif_not_loaded)
 
@@ -135,15 +138,16 @@ defmodule SafePort.Core.Native do
   def driver_command(_handle, _caller, _iovec, _force), do: :erlang.nif_error(:nif_not_loaded)
 
   @spec driver_control(pid(), reference(), 0..0xFFFF_FFFF, binary()) ::
-          driver_answer() | {:behind, driver_answer()} | :wait | :closed
+          driver_answer() | {:behind, driver_answer()} | :wait | :server | :closed
   def driver_control(_port, _reference, _operation, _data), do: :erlang.nif_error(:nif_not_loaded)
 
   @spec driver_call(pid(), reference(), 0..0xFFFF_FFFF, term()) ::
-          driver_answer() | {:behind, driver_answer()} | :wait | :closed
+          driver_answer() | {:behind, driver_answer()} | :wait | :server | :closed
   def driver_call(_port, _reference, _operation, _term), do: :erlang.nif_error(:nif_not_loaded)
 
   @spec driver_control_for(handle(), pid(), reference(), 0..0xFFFF_FFFF, binary()) :: :wait | :closed
-  def driver_control_for(_handle, _caller, _reference, _operation, _data), do: :erlang.nif_error(:nif_not_loaded)
+  def driver_control_for(_handle, _caller, _reference, _operation, _data),
+    do: :erlang.nif_error(:nif_not_loaded)
 
   @spec driver_call_for(handle(), pid(), reference(), 0..0xFFFF_FFFF, term()) :: :wait | :closed
   def driver_call_for(_handle, _caller, _reference, _operation, _term), do: :erlang.nif_error(:nif_not_loaded)
@@ -151,8 +155,14 @@ defmodule SafePort.Core.Native do
   @spec driver_known(binary()) :: boolean()
   def driver_known(_command), do: :erlang.nif_error(:nif_not_loaded)
 
-  @spec driver_load(binary(), reference()) :: :ok | {:error, atom()}
-  def driver_load(_path, _reference), do: :erlang.nif_error(:nif_not_loaded)
+  @spec driver_port?(pid()) :: boolean()
+  def driver_port?(_pid), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_file(binary()) :: {:ok, binary(), boolean()} | {:error, atom()}
+  def driver_file(_command), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec driver_load(binary(), boolean(), reference()) :: :ok | {:error, atom()}
+  def driver_load(_path, _isolated, _reference), do: :erlang.nif_error(:nif_not_loaded)
 
   @spec driver_unload(String.t(), boolean(), reference()) :: :ok | {:error, atom()}
   def driver_unload(_name, _kill, _reference), do: :erlang.nif_error(:nif_not_loaded)

@@ -2,7 +2,7 @@ defmodule SafePort.Core.Options do
   @moduledoc false
   # Names and options of `SafePort.open/2`, checked and folded as the built-in does (contract O1 to O20, P1 to P27).
 
-  alias SafePort.Core.{Environment, Text}
+  alias SafePort.Core.{Environment, Native, Text}
 
   @max_ms 0xFFFF_FFFF
   # The longest line and packet length that the built-in takes is a small integer of the VM.
@@ -59,7 +59,14 @@ defmodule SafePort.Core.Options do
 
   defp name!({:spawn, command}) do
     text = Text.bytes!(command, "the command of {:spawn, command}")
-    %__MODULE__{kind: :spawn, name: text, file: "/bin/sh", args: ["-c", "exec " <> text], arg0: "sh"}
+
+    # A driver of that name goes before a program (contract O6): one that was loaded, for those that come with us have
+    # the names of programs.
+    if Native.driver_known(text) do
+      %__MODULE__{kind: :spawn_driver, name: text}
+    else
+      %__MODULE__{kind: :spawn, name: text, file: "/bin/sh", args: ["-c", "exec " <> text], arg0: "sh"}
+    end
   end
 
   defp name!({:spawn_executable, file}) do
@@ -147,7 +154,7 @@ defmodule SafePort.Core.Options do
   defp put!({:parallelism, other}, _acc), do: invalid!(:parallelism, "true or false", other)
 
   defp put!({name, limits}, acc) when name in [:busy_limits_port, :busy_limits_msgq],
-    do: Map.put(acc, name, busy_limits!(name, limits))
+    do: acc |> Map.put(name, busy_limits!(name, limits)) |> given(name)
 
   defp put!({:eof_timeout, :infinity}, acc), do: %{acc | eof_timeout: :infinity}
 
@@ -206,6 +213,10 @@ defmodule SafePort.Core.Options do
 
   defp check!(%{use_stdio: false, stderr: :redirect_to_stdout}) do
     raise ArgumentError, "options :nouse_stdio and :stderr_to_stdout exclude each other"
+  end
+
+  defp check!(%{kind: :spawn_driver, active: active}) when active != true do
+    raise ArgumentError, "option :active must be true for a driver, got: #{inspect(active)}"
   end
 
   defp check!(%{kind: kind, given: given} = acc) do

@@ -194,6 +194,12 @@ impl Runner {
         name_in(command).is_some_and(|name| self.0.registry.has_loaded(name))
     }
 
+    /// The file of the driver that `command` begins with the name of; `None` if it is linked in, or there is none.
+    pub fn file(&self, command: &[u8]) -> Option<PathBuf> {
+        let name = name_in(command)?;
+        self.list().into_iter().find(|driver| driver.name == name)?.path
+    }
+
     /// Opens a port of the driver that `command` begins with the name of.
     pub fn open(
         &self,

@@ -92,7 +92,7 @@ fn start(runner: &Runner, open: Open, owner: &Arc<Owner>) -> Result<Arc<Port>, R
             OpenError::NoThread(errno) => Refused::Start(StartRefusal::Errno(errno)),
         })?;
     opening.started.wait().map_err(|_| closed())?.map_err(Refused::Start)?;
-    owner.started();
+    owner.started(&opening.port);
     Ok(opening.port)
 }
 

@@ -40,8 +40,8 @@ impl Owner {
         }
     }
 
-    pub fn started(&self) {
-        self.send(&protocol::started());
+    pub fn started(&self, port: &Port) {
+        self.send(&protocol::started(port.soft_busy()));
     }
 
     pub fn refused(&self, refused: &Refused) {

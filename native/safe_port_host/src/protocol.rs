@@ -14,7 +14,7 @@
 //!
 //! | from the host | content |
 //! |---|---|
-//! | `s` | started |
+//! | `s` | started: 1 if commands can be forced, otherwise 0 |
 //! | `r` | refused: `l` not loaded (text), `g` general, `b` bad argument, `e` errno (name), `p` panic (text) |
 //! | `d` | output: kind (0 whole, 1 eol, 2 noeol), header length:32, header, bytes |
 //! | `m`, `M` | a term for the owner; for a process: pid:64, term |
@@ -194,8 +194,8 @@ pub fn send(to: u64, term: &[u8]) -> Vec<u8> {
 }
 
 /// The port is open.
-pub fn started() -> Vec<u8> {
-    frame(&[b"s"])
+pub fn started(soft_busy: bool) -> Vec<u8> {
+    frame(&[b"s", &[u8::from(soft_busy)]])
 }
 
 /// The port is not opened.

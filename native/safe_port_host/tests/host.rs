@@ -74,7 +74,7 @@ const TICKET: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 9];
 #[test]
 fn a_driver_runs_in_the_host() {
     let mut host = Host::open("", "echo");
-    assert_eq!(host.next(), "s");
+    assert_eq!(host.next(), "s\0");
     host.send(&[b"d", CALLER, b"\0", b"hello"]);
     assert_eq!(host.receive().unwrap(), b"d\0\0\0\0\0hello");
     host.send(&[b"c", TICKET, &[0, 0, 0, 1], CALLER, b"bytes"]);
@@ -94,7 +94,7 @@ fn a_driver_runs_in_the_host() {
 #[test]
 fn a_library_is_loaded_in_the_host() {
     let mut host = Host::open(&trouble(), "trouble");
-    assert_eq!(host.next(), "s");
+    assert_eq!(host.next(), "s\u{1}");
     host.send(&[b"t", TICKET, &[0, 0, 0, 1], CALLER, &[131, 106]]);
     let pid = [&[131, 88, 119, 13], &b"nonode@nohost"[..], &[0, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
     assert_eq!(host.receive().unwrap(), [b"y", TICKET, b"t", &pid].concat());
@@ -131,7 +131,7 @@ fn what_cannot_be_opened_is_refused() {
 #[test]
 fn a_panic_ends_the_port_with_its_message() {
     let mut host = Host::open(&trouble(), "trouble");
-    assert_eq!(host.next(), "s");
+    assert_eq!(host.next(), "s\u{1}");
     host.send(&[b"c", TICKET, &[0, 0, 0, 1], CALLER, b"panic"]);
     assert_eq!(host.next(), "fptrouble was asked for");
     assert_eq!(host.receive().unwrap(), [b"y", TICKET, b"p", b"trouble was asked for"].concat());
@@ -143,7 +143,7 @@ fn a_panic_ends_the_port_with_its_message() {
 fn what_takes_a_process_down_takes_the_host_down() {
     for (word, signal) in [(&b"abort"[..], Some(6)), (b"segfault", Some(11)), (b"exit", None)] {
         let mut host = Host::open(&trouble(), "trouble");
-        assert_eq!(host.next(), "s");
+        assert_eq!(host.next(), "s\u{1}");
         host.send(&[b"d", CALLER, b"\0", word]);
         let status = host.ends();
         assert_eq!(status.signal(), signal);
@@ -155,7 +155,7 @@ fn what_takes_a_process_down_takes_the_host_down() {
 fn the_host_ends_when_the_vm_lets_go() {
     for word in ["", " block"] {
         let mut host = Host::open(&trouble(), "trouble");
-        assert_eq!(host.next(), "s");
+        assert_eq!(host.next(), "s\u{1}");
         if !word.is_empty() {
             host.send(&[b"d", CALLER, b"\0", b"block"]);
         }
@@ -168,7 +168,7 @@ fn the_host_ends_when_the_vm_lets_go() {
 #[test]
 fn a_frame_that_is_no_command_ends_the_host() {
     let mut host = Host::open("", "echo");
-    assert_eq!(host.next(), "s");
+    assert_eq!(host.next(), "s\0");
     host.send(&[b"?"]);
     assert_eq!(host.next(), "z");
     assert!(host.ends().success());

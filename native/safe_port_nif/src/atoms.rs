@@ -35,6 +35,7 @@ rustler::atoms! {
     monitors,
     more,
     name_taken,
+    no_driver,
     noeol,
     normal,
     not_a_driver,

@@ -2,18 +2,20 @@
 
 mod call;
 mod handle;
+mod isolated;
 mod terms;
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustler::{
-    Atom, Binary, Encoder, Env, LocalPid, NifMap, NifTuple, OwnedEnv, Reference, ResourceArc, Term,
+    Atom, Binary, Encoder, Env, LocalPid, NewBinary, NifMap, NifTuple, OwnedEnv, Reference, ResourceArc, Term,
 };
 use safe_port_core::driver::{
-    BusyLimits, CallError, CloseMode, Config, Library, OpenError, Options, Runner, UnloadMode,
+    BusyLimits, CallError, CloseMode, Config, DriverInfo, Library, Loaded, OpenError, Options, Runner,
+    UnloadMode,
 };
 
 use self::handle::{DriverHandle, Sink};
@@ -83,7 +85,7 @@ fn driver_open<'a>(env: Env<'a>, config: DriverConfig<'a>) -> Term<'a> {
     let events = std::sync::Arc::new(Sink(handle.clone()));
     let caller = terms::number(env, config.owner);
     match runner.open(&config.command, config.options(), caller, events) {
-        Err(OpenError::NoDriver) => env.error_tuple(atoms::badarg()),
+        Err(OpenError::NoDriver) => env.error_tuple(atoms::no_driver()),
         Err(OpenError::NoThread(number)) => env.error_tuple(errno::atom(env, number)),
         Ok(opening) => {
             handle.set_port(&opening.port);
@@ -106,6 +108,15 @@ fn driver_attach(env: Env, handle: ResourceArc<DriverHandle>) -> Atom {
     handle::serve(env, &handle, env.pid());
     handle::publish(&handle);
     atoms::ok()
+}
+
+/// `Native.driver_isolated/0`: makes the calling process known as a driver's port whose driver runs in a host.
+#[rustler::nif]
+fn driver_isolated(env: Env) -> ResourceArc<DriverHandle> {
+    let handle = ResourceArc::new(DriverHandle::isolated(env));
+    handle::serve(env, &handle, env.pid());
+    handle::publish(&handle);
+    handle
 }
 
 /// `Native.driver_publish/1`: the driver has started; from now on the port can be found.
@@ -154,16 +165,43 @@ fn driver_info(env: Env<'_>, handle: ResourceArc<DriverHandle>) -> Option<Term<'
 fn driver_known(command: Binary) -> bool {
     // Without a runner nothing was loaded.
     RUNNER.get().is_some_and(|runner| runner.has_loaded_driver(&command))
+        || isolated::path(&command).is_some()
 }
 
-/// `Native.driver_load/2`: loads the driver in a file. `{reference, {:ok, name} | {:error, {kind, text}}}` follows.
+/// `Native.driver_file/1`: the file of the driver that a command begins with the name of.
+///
+/// `{:ok, path, only_isolated}`, the path empty for a built-in driver, or `{:error, :no_driver}`.
 #[rustler::nif]
-fn driver_load<'a>(env: Env<'a>, path: Binary<'a>, reference: Reference<'a>) -> Term<'a> {
+fn driver_file<'a>(env: Env<'a>, command: Binary<'a>) -> Term<'a> {
+    let found = |path: &Path, only: bool| {
+        let path = NewBinary::from_slice(env, path.as_os_str().as_bytes());
+        (atoms::ok(), Term::from(path), only).encode(env)
+    };
+    if let Some(path) = isolated::path(&command) {
+        return found(&path, true);
+    }
+    match runner() {
+        Err(error) => env.error_tuple(errno::of(env, &error)),
+        Ok(runner) if !runner.has_driver(&command) => env.error_tuple(atoms::no_driver()),
+        Ok(runner) => found(&runner.file(&command).unwrap_or_default(), false),
+    }
+}
+
+/// `Native.driver_load/3`: loads the driver in a file, or only notes it for hosts if `isolated`.
+/// `{reference, {:ok, name} | {:error, {kind, text}}}` follows.
+#[rustler::nif]
+fn driver_load<'a>(env: Env<'a>, path: Binary<'a>, isolated: bool, reference: Reference<'a>) -> Term<'a> {
     let runner = match runner() {
         Ok(runner) => runner,
         Err(error) => return env.error_tuple(errno::of(env, &error)),
     };
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(&path));
+    if isolated {
+        let known = |name: &str| runner.has_driver(name.as_bytes());
+        let result = isolated::load(&path, known).map(|name| Loaded { name, loads: 1 });
+        let _ = env.send(&env.pid(), (reference, terms::loaded(env, Ok(result))));
+        return atoms::ok().encode(env);
+    }
     answer_later(env, reference, runner.load(path), terms::loaded)
 }
 
@@ -171,6 +209,10 @@ fn driver_load<'a>(env: Env<'a>, path: Binary<'a>, reference: Reference<'a>) -> 
 /// follows, with the last load when its ports are closed.
 #[rustler::nif]
 fn driver_unload<'a>(env: Env<'a>, name: &'a str, kill: bool, reference: Reference<'a>) -> Term<'a> {
+    if isolated::unload(name) {
+        let _ = env.send(&env.pid(), (reference, terms::unloaded(env, Ok(Ok(0)))));
+        return atoms::ok().encode(env);
+    }
     let runner = match runner() {
         Ok(runner) => runner,
         Err(error) => return env.error_tuple(errno::of(env, &error)),
@@ -179,16 +221,25 @@ fn driver_unload<'a>(env: Env<'a>, name: &'a str, kill: bool, reference: Referen
     answer_later(env, reference, runner.unload(name, mode), terms::unloaded)
 }
 
-/// `Native.driver_list/0`.
+/// `Native.driver_list/0`: `{:ok, [{name, path, loads, ports, unloading, only_isolated}]}`.
 #[rustler::nif]
 fn driver_list(env: Env<'_>) -> Term<'_> {
-    match runner() {
-        Ok(runner) => {
-            let list: Vec<Term> = runner.list().iter().map(|driver| terms::driver(env, driver)).collect();
-            (atoms::ok(), list).encode(env)
-        }
-        Err(error) => env.error_tuple(errno::of(env, &error)),
-    }
+    let runner = match runner() {
+        Ok(runner) => runner,
+        Err(error) => return env.error_tuple(errno::of(env, &error)),
+    };
+    let mut list: Vec<Term> = runner.list().iter().map(|driver| terms::driver(env, driver, false)).collect();
+    list.extend(isolated::list().into_iter().map(|(name, path, loads)| {
+        let driver = DriverInfo { name, path: Some(path), loads, ports: 0, unloading: false };
+        terms::driver(env, &driver, true)
+    }));
+    (atoms::ok(), list).encode(env)
+}
+
+/// `Native.driver_port?/1`: whether this is the pid of a driver's port in this VM.
+#[rustler::nif(name = "driver_port?")]
+fn is_driver_port(pid: LocalPid) -> bool {
+    is_port(pid)
 }
 
 /// `Native.driver_workers/0`: the threads of the runner.

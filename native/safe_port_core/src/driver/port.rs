@@ -339,6 +339,11 @@ impl Port {
         lock(&self.state).is_open()
     }
 
+    /// Whether the driver takes forced commands when it is busy.
+    pub fn soft_busy(&self) -> bool {
+        self.driver.library.soft_busy()
+    }
+
     /// Whether commands have to wait.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)

@@ -32,6 +32,9 @@ fn copy(iovec: &[Binary]) -> Vec<Bytes> {
 /// `:server` sends the caller to the port process, where it waits if the port is busy.
 pub fn command_in_caller(env: Env, port: LocalPid, iovec: &[Binary]) -> Option<Atom> {
     let handle = find(port)?;
+    if handle.is_isolated {
+        return Some(atoms::server());
+    }
     Some(match send(env, &handle, env.pid(), iovec, CommandMode::Refuse) {
         Ok(()) => atoms::ok(),
         Err(CommandError::Closed) => atoms::closed(),
@@ -74,7 +77,8 @@ fn driver_command(
 /// `Native.driver_control/4`: calls the driver of the port `port` in the caller's context.
 ///
 /// Returns the answer, if it is quick, or `:wait`: then `{reference, answer}` follows. `{:behind, answer}` means that
-/// the port process has something for the caller that came before the answer.
+/// the port process has something for the caller that came before the answer, `:server` that only the port process can
+/// call the driver.
 #[rustler::nif]
 fn driver_control<'a>(
     env: Env<'a>,
@@ -141,6 +145,9 @@ fn ask<'a, T: Send + 'static>(
     call: impl FnOnce(&Arc<Port>, u64) -> Reply<T>,
     wrap: fn(Result<T, CallError>) -> Answer,
 ) -> Term<'a> {
+    if handle.is_isolated {
+        return atoms::server().encode(env);
+    }
     let Some(port) = handle.port() else { return atoms::closed().encode(env) };
     let start = Instant::now();
     let reply = call(&port, terms::number(env, env.pid()));

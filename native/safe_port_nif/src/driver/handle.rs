@@ -89,6 +89,8 @@ struct Outbox {
 pub struct DriverHandle {
     state: Mutex<State>,
     outbox: Mutex<Outbox>,
+    /// Whether the driver runs in a host, which only the port process can talk to.
+    pub is_isolated: bool,
     /// How pids of this VM look.
     pub pids: Pids,
     /// Whether the last call was answered so quickly that it pays to wait for the next awake.
@@ -125,14 +127,20 @@ impl DriverHandle {
     pub fn new(env: Env, owner: LocalPid) -> DriverHandle {
         let term = owner.encode(env).to_binary();
         let pids = Pids::of(&term).unwrap_or_else(|| Pids::new(b"", 0));
-        DriverHandle::with(pids, owner, terms::number(env, owner))
+        DriverHandle::with(pids, owner, terms::number(env, owner), false)
     }
 
-    fn with(pids: Pids, owner: LocalPid, connected: u64) -> DriverHandle {
+    /// A port whose driver runs in a host.
+    pub fn isolated(env: Env) -> DriverHandle {
+        DriverHandle::with(Pids::new(b"", 0), env.pid(), 0, true)
+    }
+
+    fn with(pids: Pids, owner: LocalPid, connected: u64, is_isolated: bool) -> DriverHandle {
         let state = State { server: None, owner, connected, port: None, closed: false, monitors: Vec::new() };
         DriverHandle {
             state: Mutex::new(state),
             outbox: Mutex::default(),
+            is_isolated,
             pids,
             quick: AtomicBool::new(false),
         }
@@ -338,7 +346,7 @@ impl Events for Sink {
         if !self.is_alive(pid) {
             return None;
         }
-        let handle = ResourceArc::new(DriverHandle::with(self.0.pids.clone(), pid, owner));
+        let handle = ResourceArc::new(DriverHandle::with(self.0.pids.clone(), pid, owner, false));
         handle.set_port(port);
         let made = Made(handle.clone());
         report(&self.0, Happening::CreatePort { owner: pid, name: name.to_vec(), made });

@@ -155,9 +155,9 @@ pub fn info<'a>(env: Env<'a>, handle: &DriverHandle, info: &PortInfo) -> Term<'a
 }
 
 /// An item of `driver_list/0`.
-pub fn driver<'a>(env: Env<'a>, driver: &DriverInfo) -> Term<'a> {
+pub fn driver<'a>(env: Env<'a>, driver: &DriverInfo, only_isolated: bool) -> Term<'a> {
     let path = driver.path.as_ref().map(|path| binary(env, path.as_os_str().as_bytes()));
-    (&driver.name, path, driver.loads, driver.ports, driver.unloading).encode(env)
+    (&driver.name, path, driver.loads, driver.ports, driver.unloading, only_isolated).encode(env)
 }
 
 /// `{{live, idle, lost}, {live, idle, lost}}`: the threads that run callbacks, and those that do long jobs.
