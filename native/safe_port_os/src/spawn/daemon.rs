@@ -11,8 +11,8 @@ use crate::{check, dir, pipe};
 /// Starts `program` with the arguments `argv`, the environment of this process and nothing open but `fds`, each under the
 /// number beside it; standard descriptors that are not among them are `/dev/null`. Returns its os_pid.
 ///
-/// Returns when `exec` has succeeded or failed; an error is that of the step that failed. The new process is nobody's
-/// concern here: it is not waited for, which in a process that ignores SIGCHLD leaves no zombie. Its signal mask is
+/// Returns when `exec` has succeeded or failed; an error is that of the step that failed, and then there is no process.
+/// One that was started is nobody's concern here: it is not waited for, which in a process that ignores SIGCHLD leaves no zombie. Its signal mask is
 /// empty; dispositions that this process ignores stay ignored, as for any `exec`.
 pub fn daemon(program: &CStr, argv: &[CString], fds: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<u32> {
     let null = dir::null()?;
@@ -41,7 +41,11 @@ pub fn daemon(program: &CStr, argv: &[CString], fds: &[(BorrowedFd<'_>, RawFd)])
     drop(plan);
     let mut errno = [0; 4];
     match pipe::read(answer.as_fd(), &mut errno)? {
-        4 => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+        4 => {
+            // SAFETY: takes integers and a null pointer. The child has nothing left to do but to end.
+            unsafe { libc::waitpid(os_pid, ptr::null_mut(), 0) };
+            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+        }
         _ => Ok(os_pid as u32),
     }
 }
