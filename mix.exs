@@ -47,7 +47,9 @@ defmodule SafePort.MixProject do
     [
       licenses: ["Apache-2.0"],
       links: %{"GitHub" => @source_url},
-      files: ~w(lib native docs mix.exs Cargo.toml Cargo.lock README.md CHANGELOG.md LICENSE)
+      files:
+        ~w(lib native docs bin examples mix.exs .formatter.exs .cargo Cargo.toml Cargo.lock) ++
+          ~w(README.md CHANGELOG.md LICENSE)
     ]
   end
 
@@ -63,29 +65,28 @@ end
 defmodule Mix.Tasks.Compile.SafePortNative do
   @shortdoc "Builds the native half of SafePort with cargo"
   @moduledoc """
-  Builds the NIF library and the executables with `cargo build --release`, and places them in priv/native.
+  Runs `cargo build --release` and places what it built in priv/native: the NIF library and the executables.
 
-  A file is replaced by renaming a new one over it, never written over: a running VM keeps the one it has mapped.
-  Nothing is touched when nothing has changed. cargo's own folder is `target` of the package, whatever the application
-  and its environment, unless `CARGO_TARGET_DIR` says otherwise.
+  A file whose content changed is replaced by renaming a new one over it, and never written over: a running VM keeps
+  the file it has mapped. Nothing is touched when nothing changed; what has to be built is for cargo to say.
+
+  cargo works in the folder `target` of the package, for every environment and for every application that depends on
+  it by path, or where `CARGO_TARGET_DIR` says. cargo's own lock keeps parallel builds apart.
   """
   use Mix.Task.Compiler
 
-  @files [
-    {"safe_port_nif", :library},
-    {"safe_port_guardian", :executable},
-    {"safe_port_host", :executable}
-  ]
+  @packages ~w(safe_port_nif safe_port_guardian safe_port_host)
+  @sources ~w(mix.exs Cargo.toml Cargo.lock .cargo/config.toml native/{safe_port_*,drivers}/**/*.{rs,toml})
 
+  # Mix calls this in the folder of the package, also where the package is a dependency.
   @impl true
   def run(_arguments) do
     root = File.cwd!()
 
-    with {:ok, cargo} <- find_cargo(),
-         :ok <- new_enough(root),
-         :ok <- build(cargo, root) do
-      place(root)
-    else
+    case build(root) do
+      :ok ->
+        place(root)
+
       {:error, message} ->
         Mix.shell().error(message)
         {:error, [diagnostic(root, message)]}
@@ -93,126 +94,134 @@ defmodule Mix.Tasks.Compile.SafePortNative do
   end
 
   @impl true
-  def manifests, do: []
+  def manifests, do: [manifest()]
 
   @impl true
   def clean do
     root = File.cwd!()
     File.rm_rf!(Path.join(root, "priv/native"))
-    if System.find_executable("cargo"), do: cargo(["clean", "--quiet"], root)
+    File.rm(manifest())
+    # A folder that the user named may hold more than this package.
+    only = if System.get_env("CARGO_TARGET_DIR"), do: ["--release" | package_arguments()], else: []
+    if System.find_executable("cargo"), do: cargo(["clean", "--quiet" | only], root)
     :ok
   end
 
-  defp find_cargo do
-    case System.find_executable("cargo") do
-      nil -> {:error, "SafePort needs cargo to build its native half, and there is none in PATH. #{how_to_install()}"}
-      cargo -> {:ok, cargo}
+  ## Building
+
+  # cargo runs each time, but may only speak when a source is newer than the last build: otherwise its closing line
+  # would stand in front of the output of every mix command.
+  defp build(root) do
+    started = System.os_time(:second)
+    stale? = Mix.Utils.stale?(sources(root), [manifest()])
+
+    with :ok <- check_cargo(),
+         :ok <- if(stale?, do: check_rustc(root), else: :ok),
+         :ok <- run_cargo(if(stale?, do: [], else: ["--quiet"]), root) do
+      if stale?, do: touch(manifest(), started)
+      :ok
     end
   end
 
-  defp new_enough(root) do
-    wanted = rust_version(root)
+  defp sources(root), do: Enum.flat_map(@sources, &Path.wildcard(Path.join(root, &1), match_dot: true))
+  defp manifest, do: Path.join(Mix.Project.manifest_path(), "compile.safe_port_native")
 
+  defp touch(path, time) do
+    File.mkdir_p!(Path.dirname(path))
+    File.touch!(path, time)
+  end
+
+  defp check_cargo do
+    if System.find_executable("cargo"),
+      do: :ok,
+      else: {:error, "SafePort needs cargo to build its native half, and there is none in PATH. #{advice()}"}
+  end
+
+  defp check_rustc(root) do
+    [_, wanted] = Regex.run(~r/^rust-version = "([\d.]+)"/m, File.read!(Path.join(root, "Cargo.toml")))
+
+    case rustc_version(root) do
+      nil ->
+        {:error, "SafePort needs rustc #{wanted} or newer, and there is none that runs. #{advice()}"}
+
+      found ->
+        if Version.match?(found, ">= #{wanted}.0"),
+          do: :ok,
+          else: {:error, "SafePort needs rustc #{wanted} or newer, and found #{found}. #{advice()}"}
+    end
+  end
+
+  defp rustc_version(root) do
     with rustc when is_binary(rustc) <- System.find_executable("rustc"),
-         {output, 0} <- System.cmd(rustc, ["--version"]),
-         [_, found] <- Regex.run(~r/^rustc (\d+\.\d+\.\d+)/, output) do
-      if Version.compare(found, wanted) == :lt do
-        {:error, "SafePort needs rustc #{wanted} or newer, found #{found}. #{how_to_install()}"}
-      else
-        :ok
-      end
+         {output, 0} <- System.cmd(rustc, ["--version"], cd: root),
+         [_, version] <- Regex.run(~r/^rustc (\d+\.\d+\.\d+)/, output) do
+      version
     else
-      _none -> {:error, "SafePort needs rustc #{wanted} or newer, and there is none that runs. #{how_to_install()}"}
+      _none -> nil
     end
   end
 
-  defp rust_version(root) do
-    [_, version] = Regex.run(~r/^rust-version = "([\d.]+)"/m, File.read!(Path.join(root, "Cargo.toml")))
-    if version =~ ~r/^\d+\.\d+$/, do: version <> ".0", else: version
+  defp advice do
+    "On Debian 12, run bin/setup of the package or apt-get install rustc-web cargo-web gcc libc6-dev; elsewhere, " <>
+      "get Rust from https://rustup.rs."
   end
 
-  defp how_to_install do
-    "On Debian 12: apt-get install rustc-web cargo-web gcc libc6-dev (bin/setup does that); elsewhere see " <>
-      "https://rustup.rs."
-  end
-
-  defp build(_cargo, root) do
-    packages = Enum.flat_map(@files, fn {name, _kind} -> ["-p", name] end)
-
-    case cargo(["build", "--release", "--locked" | packages], root) do
+  defp run_cargo(flags, root) do
+    case cargo(["build", "--release", "--locked"] ++ flags ++ package_arguments(), root) do
       0 -> :ok
-      status -> {:error, "cargo build failed with status #{status}, see above"}
+      status -> {:error, "cargo could not build the native half of SafePort, it ended with status #{status}."}
     end
   end
 
-  # cargo's progress goes straight to the terminal.
-  defp cargo(arguments, root) do
-    options = [cd: root, into: IO.stream(:stdio, :line), stderr_to_stdout: true]
-    # Quiet as long as there is nothing to tell: cargo prints what it compiles, and its closing line only then.
-    {_output, status} = System.cmd("cargo", arguments ++ quiet(arguments, root), options)
+  defp package_arguments, do: Enum.flat_map(@packages, &["--package", &1])
+
+  # cargo's progress goes to standard error, which it shares with mix.
+  defp cargo([command | arguments], root) do
+    arguments = [command, "--target-dir", target(root) | arguments]
+    {_output, status} = System.cmd("cargo", arguments, cd: root, into: IO.stream(:stdio, :line))
     status
-  end
-
-  defp quiet(["build" | _], root) do
-    if File.dir?(Path.join(target(root), "release")) and up_to_date?(root), do: ["--quiet"], else: []
-  end
-
-  defp quiet(_arguments, _root), do: []
-
-  # Only to keep mix quiet; cargo itself decides what is to be built.
-  defp up_to_date?(root) do
-    placed = for {name, kind} <- @files, do: mtime(Path.join([root, "priv/native", file_name(name, kind)]))
-    sources = [Path.join(root, "Cargo.toml") | Path.wildcard(Path.join(root, "native/**/*.{rs,toml}"))]
-    Enum.min(placed) >= sources |> Enum.map(&mtime/1) |> Enum.max()
-  end
-
-  defp mtime(path) do
-    case File.stat(path, time: :posix) do
-      {:ok, stat} -> stat.mtime
-      {:error, _reason} -> 0
-    end
   end
 
   defp target(root), do: Path.expand(System.get_env("CARGO_TARGET_DIR", "target"), root)
 
+  ## Placing
+
   defp place(root) do
     directory = Path.join(root, "priv/native")
     File.mkdir_p!(directory)
-    changed = for {name, kind} <- @files, replace(root, directory, name, kind), do: name
-    # Made when priv was not there yet, the link from the build folder is missing.
-    Mix.Project.build_structure()
-    {if(changed == [], do: :noop, else: :ok), []}
+    replaced = Enum.filter(@packages, &replace(built(&1, root), Path.join(directory, placed(&1))))
+    # In a fresh clone there was no priv yet when mix linked it into the build folder.
+    if replaced != [], do: Mix.Project.build_structure()
+    {if(replaced == [], do: :noop, else: :ok), []}
   end
 
-  defp replace(root, directory, name, kind) do
-    built = Path.join([target(root), "release", built_name(name, kind)])
-    placed = Path.join(directory, file_name(name, kind))
+  defp replace(built, placed) do
+    content = File.read!(built)
 
-    if same?(built, placed) do
+    if File.read(placed) == {:ok, content} do
       false
     else
       temporary = "#{placed}.#{System.pid()}"
-      File.cp!(built, temporary)
+      File.write!(temporary, content)
+      File.chmod!(temporary, 0o755)
       File.rename!(temporary, placed)
       true
     end
   end
 
-  defp same?(built, placed) do
-    match?({:ok, %{size: size}} when size > 0, File.stat(placed)) and digest(built) == digest(placed)
+  defp built(package, root) do
+    Path.join([target(root), System.get_env("CARGO_BUILD_TARGET", ""), "release", built(package)])
   end
 
-  defp digest(path), do: :crypto.hash(:sha256, File.read!(path))
-
-  defp built_name(name, :library) do
-    if match?({:unix, :darwin}, :os.type()), do: "lib#{name}.dylib", else: "lib#{name}.so"
+  defp built("safe_port_nif") do
+    if match?({:unix, :darwin}, :os.type()), do: "libsafe_port_nif.dylib", else: "libsafe_port_nif.so"
   end
 
-  defp built_name(name, :executable), do: name
+  defp built(executable), do: executable
 
-  # The VM loads .so on every Unix.
-  defp file_name(name, :library), do: "lib#{name}.so"
-  defp file_name(name, :executable), do: name
+  # The VM looks for .so on every Unix.
+  defp placed("safe_port_nif"), do: "libsafe_port_nif.so"
+  defp placed(executable), do: executable
 
   defp diagnostic(root, message) do
     %Mix.Task.Compiler.Diagnostic{
