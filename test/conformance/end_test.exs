@@ -140,11 +140,11 @@ defmodule SafePort.Conformance.EndTest do
     gate = gate()
     script = "(echo ready; read go < \"$1\") <&- & exit 3"
     port = open_sh(subject, script, [:binary, :exit_status, argv: [gate]])
-    {:os_pid, os_pid} = subject.info(port, :os_pid)
-    Proc.wait_until("the program ended", fn -> not Proc.alive?(os_pid) end)
 
     case subject do
       Port ->
+        {:os_pid, os_pid} = subject.info(port, :os_pid)
+        Proc.wait_until("the program ended", fn -> not Proc.alive?(os_pid) end)
         await_line(port, "ready")
         assert subject.command(port, "x")
         assert_exit(port, :epipe)

@@ -89,9 +89,15 @@ defmodule SafePort.Test.Differential.World do
   defp perform_all(world) do
     Enum.reduce(world.sequence.operations, world, fn operation, world ->
       {result, world} = perform(operation, world)
-      settle(%{world | results: [normal(result, world) | world.results]})
+      settled = settle(world)
+      %{settled | results: [normal(outcome(result, elem(operation, 1), settled), settled) | settled.results]}
     end)
   end
+
+  # Who dies of what it did may be told the result, or not.
+  defp outcome(result, _actor, _world) when result in [:dead, :skipped], do: result
+  defp outcome(_result, actor, world) when is_map_key(world.deaths, actor), do: :died
+  defp outcome(result, _actor, _world), do: result
 
   defp perform(operation, world) do
     cond do
@@ -117,12 +123,7 @@ defmodule SafePort.Test.Differential.World do
 
   defp do_perform({:send, actor, at, message}, world) do
     message = message(message, world)
-
-    {result, world} =
-      world |> expect_closed(at, message) |> ask(actor, fn -> send(target(at, world), message) && :sent end)
-
-    # The sender may die of it before it can answer.
-    {if(result == :died, do: {:ok, :sent}, else: result), world}
+    world |> expect_closed(at, message) |> ask(actor, fn -> send(target(at, world), message) && :sent end)
   end
 
   # Calls and messages in turn; in the owner's name, as signals to it may come before or after the echo.
