@@ -32,7 +32,9 @@ fn heard() -> Vec<LinkEvent> {
 
 fn encoded(events: &[Event]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    events.iter().for_each(|event| event.encode(&mut bytes));
+    for event in events {
+        event.encode(&mut bytes);
+    }
     bytes
 }
 

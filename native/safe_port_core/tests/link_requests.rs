@@ -186,8 +186,8 @@ fn what_waits_outlives_any_number_of_guardians_that_were_at_work() {
         drop(fake);
         assert_eq!(port.rest(), [LinkEvent::GuardianDown]);
     }
-    let mut last = fakes.next();
-    assert_eq!((last.generation, last.spawn().0.id), (11, waits.id));
+    let mut survivor = fakes.next();
+    assert_eq!((survivor.generation, survivor.spawn().0.id), (11, waits.id));
 }
 
 #[test]

@@ -98,7 +98,9 @@ impl Fake {
 
     pub fn send(&self, events: &[Event]) {
         let mut bytes = Vec::new();
-        events.iter().for_each(|event| event.encode(&mut bytes));
+        for event in events {
+            event.encode(&mut bytes);
+        }
         self.send_bytes(&bytes);
     }
 
