@@ -296,11 +296,11 @@ defmodule SafePort.Conformance.CommandTest do
     assert subject.command(port, "x", [:nosuspend]) == false
 
     open_gate(gate)
-    Proc.wait_until("a page is read", fn -> subject.info(port, :queue_size) == {:queue_size, 4904} end)
+    await_queue(subject, port, 4904)
     assert subject.command(port, "x", [:nosuspend]) == false
 
     open_gate(gate)
-    Proc.wait_until("a second page is read", fn -> subject.info(port, :queue_size) == {:queue_size, 808} end)
+    await_queue(subject, port, 808)
     assert subject.command(port, "x", [:nosuspend])
 
     Proc.signal(elem(subject.info(port, :os_pid), 1), "KILL")

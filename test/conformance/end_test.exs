@@ -46,11 +46,10 @@ defmodule SafePort.Conformance.EndTest do
 
   same "E3", "without :exit_status the end of the output closes the port", subject do
     gate = gate()
-    port = open_sh(subject, "echo a; exec >&-; read go < \"$1\"", [:binary, argv: [gate]])
-    {:os_pid, os_pid} = subject.info(port, :os_pid)
-    assert trace(port) == [{:data, "a\n"}, {:EXIT, :normal}]
+    port = open_sh(subject, "echo $$; exec >&-; read go < \"$1\"", [:binary, argv: [gate]])
+    assert [{:data, line}, {:EXIT, :normal}] = trace(port)
     assert gone?(subject, port)
-    assert Proc.alive?(os_pid)
+    assert line |> String.trim() |> String.to_integer() |> Proc.alive?()
     open_gate(gate)
   end
 
@@ -60,9 +59,10 @@ defmodule SafePort.Conformance.EndTest do
     gate = gate()
     file = Path.join(tmp_dir(), "ran on")
     options = if subject == SafePort, do: [eof_timeout: 50], else: []
-    port = open_sh(subject, "exec >&-; read go < \"$1\"; echo > \"$2\"", [{:argv, [gate, file]} | options])
-    {:os_pid, os_pid} = subject.info(port, :os_pid)
-    assert_exit(port, :normal)
+    script = "echo $$; exec >&-; read go < \"$1\"; echo > \"$2\""
+    port = open_sh(subject, script, [:binary, {:argv, [gate, file]} | options])
+    assert [{:data, line}, {:EXIT, :normal}] = trace(port)
+    os_pid = line |> String.trim() |> String.to_integer()
     if subject == Port, do: open_gate(gate)
     Proc.await_gone(os_pid)
     assert File.exists?(file) == (subject == Port)

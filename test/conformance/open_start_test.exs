@@ -47,6 +47,8 @@ defmodule SafePort.Conformance.OpenStartTest do
           end
         end
 
+        # The code is loaded now, which takes processes.
+        subject.close(subject.open({:spawn, "cat"}, []))
         :full = fill.(fill)
 
         try do

@@ -254,11 +254,11 @@ defmodule SafePort.Conformance.OptionsTest do
 
   better "P22", "with :out only, Port misses the program's end, and SafePort reports it", subject do
     port = open_sh(subject, "exit 3", [:out, :exit_status])
-    {:os_pid, os_pid} = subject.info(port, :os_pid)
-    Proc.await_gone(os_pid)
 
     case subject do
       Port ->
+        {:os_pid, os_pid} = subject.info(port, :os_pid)
+        Proc.await_gone(os_pid)
         assert subject.info(port, :connected) == {:connected, self()}
         assert subject.command(port, "x")
         assert_exit(port, :epipe)

@@ -144,7 +144,9 @@ defmodule SafePort.Conformance.SurroundingsTest do
     %{result: result, status: status, output: output} =
       in_vm subject, bind: [tag: tag()] do
         Process.flag(:trap_exit, true)
-        port = subject.open({:spawn, "cat"}, env: [tag])
+
+        # With :exit_status the end of the output alone, which the death of the helper brings about, is not the end.
+        port = subject.open({:spawn, "cat"}, [:exit_status, env: [tag]])
         {:os_pid, os_pid} = subject.info(port, :os_pid)
         helper = SafePort.Test.Proc.stat(os_pid).ppid
         SafePort.Test.Proc.signal(helper, "KILL")

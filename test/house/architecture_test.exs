@@ -5,6 +5,7 @@ defmodule SafePort.House.ArchitectureTest do
   @arrows %{
     SafePort => [
       SafePort.Core.Client,
+      SafePort.Core.DriverServer,
       SafePort.Core.Native,
       SafePort.Core.Options,
       SafePort.Core.Server
@@ -17,11 +18,19 @@ defmodule SafePort.House.ArchitectureTest do
       SafePort.Core.Server,
       SafePort.Core.Signal
     ],
+    SafePort.Core.DriverHost => [
+      SafePort.Core.Native,
+      SafePort.Core.Options,
+      SafePort.Core.Server,
+      SafePort.Core.Signal
+    ],
+    SafePort.Core.DriverServer => [SafePort.Core.Info, SafePort.Core.Native],
+    SafePort.Core.DriverThread => [SafePort.Core.Native],
     SafePort.Core.Environment => [SafePort.Core.Text],
     SafePort.Core.Guardian => [SafePort.Core.Native],
     SafePort.Core.Info => [SafePort.Core.Native],
     SafePort.Core.Limbo => [SafePort.Core.Flow, SafePort.Core.Native],
-    SafePort.Core.Options => [SafePort.Core.Environment, SafePort.Core.Text],
+    SafePort.Core.Options => [SafePort.Core.Environment, SafePort.Core.Native, SafePort.Core.Text],
     SafePort.Core.Server => [
       SafePort.Core.Environment,
       SafePort.Core.Flow,
@@ -29,7 +38,8 @@ defmodule SafePort.House.ArchitectureTest do
       SafePort.Core.Limbo,
       SafePort.Core.Native,
       SafePort.Core.Signal
-    ]
+    ],
+    SafePort.Driver => [SafePort.Core.Native]
   }
 
   test "every room calls only the rooms it may" do

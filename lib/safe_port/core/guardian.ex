@@ -13,6 +13,8 @@ defmodule SafePort.Core.Guardian do
   @impl true
   def init(state) do
     Process.flag(:trap_exit, true)
+    # Now and not at the first open: a native half that does not load is told when the application starts.
+    {:module, Native} = Code.ensure_loaded(Native)
     {:ok, state}
   end
 
