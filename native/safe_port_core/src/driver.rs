@@ -18,6 +18,7 @@ mod host;
 mod jobs;
 mod lane;
 mod lines;
+mod patience;
 mod pids;
 mod poller;
 mod pool;
@@ -37,6 +38,7 @@ pub use safe_port_driver::abi::host::{Library, LoadError};
 pub use safe_port_driver::Bytes;
 
 pub use self::events::{Event, Events, Failure, Reason, StartRefusal};
+pub use self::patience::Patience;
 pub use self::pids::Pids;
 pub use self::pool::Crew;
 pub use self::port::{

@@ -5,6 +5,8 @@
 
 #[path = "../src/driver/lane.rs"]
 mod lane;
+#[path = "../src/driver/patience.rs"]
+mod patience;
 #[path = "../src/driver/pool.rs"]
 mod pool;
 #[path = "../src/driver/slot.rs"]

@@ -4,9 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use super::lane::Lane;
+use super::patience::Patience;
 use super::sync::channel::{unbounded, Receiver, Sender};
 use super::sync::{self, lock, Arc, AtomicBool, Instant, Mutex, Ordering};
 
+/// A thread that has waited no longer than this may look for the next job awake.
+const RECENT: Duration = Duration::from_micros(200);
 /// Jobs of one lane that a worker runs before others get their turn.
 const JOBS_PER_TURN: usize = 32;
 
@@ -63,6 +66,7 @@ struct Shared<J: Work> {
     receiver: Receiver<Message<J>>,
     /// How long a worker that has just been quick looks for work before it sleeps.
     spin: Duration,
+    patience: Patience,
     /// Whether one is looking. One is enough.
     spinning: AtomicBool,
 }
@@ -78,7 +82,8 @@ impl<J: Work> Pool<J> {
         let (sender, receiver) = unbounded();
         let crew = Mutex::new(Crew::default());
         let (spin, spinning) = (sync::spin(), AtomicBool::new(false));
-        Pool(Arc::new(Shared { name, limits, crew, sender, receiver, spin, spinning }))
+        let patience = Patience::default();
+        Pool(Arc::new(Shared { name, limits, crew, sender, receiver, spin, patience, spinning }))
     }
 
     /// Adds a job to a lane of this pool. Fails if there is no thread and the system gives none.
@@ -156,7 +161,7 @@ impl<J: Work> Pool<J> {
     /// The life of a thread.
     fn run(self) {
         let worker = Arc::new(Worker { lost: AtomicBool::new(false) });
-        // Whether the last wait was short: then the next may be too.
+        // Whether the last wait was short: then the next may be, too.
         let mut quick = false;
         loop {
             let message = match self.0.receiver.try_recv() {
@@ -189,13 +194,17 @@ impl<J: Work> Pool<J> {
         let start = Instant::now();
         let message =
             self.spin(*quick, start).or_else(|| self.0.receiver.recv_timeout(self.0.limits.idle).ok());
-        *quick = start.elapsed() < self.0.spin;
+        *quick = start.elapsed() < RECENT;
         lock(&self.0.crew).idle -= 1;
         message
     }
 
     fn spin(&self, quick: bool, start: Instant) -> Option<Message<J>> {
-        if !quick || self.0.spin.is_zero() || self.0.spinning.swap(true, Ordering::Relaxed) {
+        if !quick
+            || self.0.spin.is_zero()
+            || !self.0.patience.tries()
+            || self.0.spinning.swap(true, Ordering::Relaxed)
+        {
             return None;
         }
         let mut message = None;
@@ -204,6 +213,11 @@ impl<J: Work> Pool<J> {
             message = self.0.receiver.try_recv().ok();
         }
         self.0.spinning.store(false, Ordering::Relaxed);
+        if message.is_some() {
+            self.0.patience.succeeded();
+        } else {
+            self.0.patience.failed();
+        }
         message
     }
 

@@ -1,6 +1,5 @@
 //! Commands, control calls and calls of a driver, from the caller's own context or from the port process.
 
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -151,10 +150,17 @@ fn ask<'a, T: Send + 'static>(
     let Some(port) = handle.port() else { return atoms::closed().encode(env) };
     let start = Instant::now();
     let reply = call(&port, terms::number(env, env.pid()));
-    let time = if handle.quick.load(Ordering::Relaxed) { AWAKE } else { Duration::ZERO };
-    let answer = reply.spin(time).or_else(|| listen(handle, env.pid(), reference, reply, wrap, start));
+    let mut answer = None;
+    if handle.patience.tries() {
+        answer = reply.spin(AWAKE);
+        if answer.is_none() {
+            handle.patience.failed();
+        } else {
+            handle.patience.succeeded();
+        }
+    }
+    let answer = answer.or_else(|| listen(handle, env.pid(), reference, reply, wrap, start));
     let Some(answer) = answer else { return atoms::wait().encode(env) };
-    handle.quick.store(start.elapsed() < AWAKE, Ordering::Relaxed);
     let answer = terms::answer(env, &wrap(answer));
     if handle.is_behind() && handle.owner() == env.pid() {
         (atoms::behind(), answer).encode(env)
@@ -198,7 +204,10 @@ fn listen<T: Send + 'static>(
     let mut own = OwnedEnv::new();
     let (handle, reference) = (handle.clone(), own.save(reference));
     reply.listen(move |answer| {
-        handle.quick.store(start.elapsed() < AWAKE, Ordering::Relaxed);
+        if start.elapsed() < AWAKE / 2 {
+            // It would have been here in time.
+            handle.patience.succeeded();
+        }
         let answer = wrap(answer);
         if handle.is_behind() {
             // What the driver has sent before goes first (contract M11).

@@ -1,14 +1,16 @@
 //! A driver's port as the VM has it: what its driver says is kept here until the port process fetches it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use rustler::env::SavedTerm;
 use rustler::thread::is_scheduler_thread;
 use rustler::{Encoder, Env, LocalPid, Monitor, OwnedBinary, OwnedEnv, Resource, ResourceArc};
 use safe_port_core::codec::Kind;
-use safe_port_core::driver::{CallError, CloseMode, ControlReply, Event, Events, Pids, Port, Reason};
+use safe_port_core::driver::{
+    CallError, CloseMode, ControlReply, Event, Events, Patience, Pids, Port, Reason,
+};
 
 use super::terms;
 use crate::atoms;
@@ -93,8 +95,8 @@ pub struct DriverHandle {
     pub is_isolated: bool,
     /// How pids of this VM look.
     pub pids: Pids,
-    /// Whether the last call was answered so quickly that it pays to wait for the next awake.
-    pub quick: AtomicBool,
+    /// Whether calls are answered so quickly that it pays to wait awake.
+    pub patience: Patience,
 }
 
 static PORTS: LazyLock<Mutex<HashMap<LocalPid, ResourceArc<DriverHandle>>>> = LazyLock::new(Mutex::default);
@@ -142,7 +144,7 @@ impl DriverHandle {
             outbox: Mutex::default(),
             is_isolated,
             pids,
-            quick: AtomicBool::new(false),
+            patience: Patience::default(),
         }
     }
 
