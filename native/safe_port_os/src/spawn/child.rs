@@ -130,6 +130,11 @@ impl Spawner {
         };
         let mut kept: Vec<RawFd> = passed.fds.iter().map(|(_, number)| *number).collect();
         kept.sort_unstable();
+        let mut needed: Vec<RawFd> = passed.fds.iter().map(|(fd, _)| fd.as_raw_fd()).collect();
+        needed.push(passed.working_dir.as_raw_fd());
+        needed.extend(passed.cgroup.map(|procs| procs.as_raw_fd()));
+        needed.sort_unstable();
+        needed.dedup();
         let numbers = passed.fds.iter().flat_map(|(fd, number)| [fd.as_raw_fd(), *number]);
         slot.clear();
         let mut plan = Plan {
@@ -141,6 +146,7 @@ impl Spawner {
             cgroup: passed.cgroup.map_or(-1, |procs| procs.as_raw_fd()),
             above: numbers.max().unwrap_or(0) + 1,
             moves: passed.fds.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).collect(),
+            needed,
             kept,
             parent: self.parent,
             slot,
@@ -168,6 +174,8 @@ struct Plan<'a> {
     above: RawFd,
     /// From, to.
     moves: Vec<(RawFd, RawFd)>,
+    /// The numbers that are needed on the way there, sorted.
+    needed: Vec<RawFd>,
     /// The numbers that stay open, sorted.
     kept: Vec<RawFd>,
     parent: libc::pid_t,
@@ -190,6 +198,8 @@ impl Plan<'_> {
     }
 
     fn prepare(&mut self) -> Result<(), Stage> {
+        // First of all: as long as this child holds the pipes of others, their ends look open.
+        close_all_but(&self.needed);
         // SAFETY: calls that are safe between fork and exec, with integers or C strings that outlive them.
         unsafe {
             libc::setsid();
