@@ -1,58 +1,70 @@
 defmodule SafePort.House.PathDependencyTest do
-  # Builds an application of its own, with cargo's and mix's locks.
+  # An application that has SafePort as a path dependency: compiled, run, and released.
   use ExUnit.Case, async: false
 
+  import SafePort.Test.Commands
+
+  @moduletag :tmp_dir
   @moduletag timeout: 600_000
 
-  setup do
-    folder = Path.join(System.tmp_dir!(), "safe_port_user_#{System.pid()}")
+  setup %{tmp_dir: folder} do
     on_exit(fn -> File.rm_rf!(folder) end)
-    File.mkdir_p!(Path.join(folder, "lib"))
 
-    File.write!(Path.join(folder, "mix.exs"), """
-    defmodule User.MixProject do
+    write(folder, "mix.exs", """
+    defmodule Second.MixProject do
       use Mix.Project
 
       def project do
-        [app: :user, version: "1.0.0", deps: [{:safe_port, path: #{inspect(File.cwd!())}}]]
+        [app: :second, version: "1.2.3", deps: [{:safe_port, path: #{inspect(package())}}]]
       end
 
       def application, do: [extra_applications: [:logger]]
     end
     """)
 
-    File.write!(Path.join(folder, "lib/user.ex"), """
-    defmodule User do
-      def hello do
-        port = SafePort.open({:spawn, "cat"}, [:binary])
-        SafePort.command(port, "hello from the user")
-        receive do: ({^port, {:data, data}} -> IO.puts(data))
+    write(folder, "lib/second.ex", """
+    defmodule Second do
+      def run do
+        {:ok, _} = Application.ensure_all_started(:second)
+        port = SafePort.open({:spawn_executable, "/bin/cat"}, [:binary, packet: 2])
+        true = SafePort.command(port, "from " <> File.cwd!())
+
+        receive do
+          {^port, {:data, answer}} -> IO.puts(["answer ", answer])
+        end
       end
     end
     """)
 
-    %{folder: folder}
+    :ok
   end
 
-  defp mix!(folder, arguments) do
-    # The environment of this test run is not the user's.
-    env = [{"MIX_ENV", "prod"}, {"MIX_BUILD_PATH", nil}, {"MIX_TARGET", nil}]
-    {output, status} = System.cmd("mix", arguments, cd: folder, env: env, stderr_to_stdout: true)
-    assert status == 0, output
-    output
+  test "compiles without a warning and runs in the environment dev", %{tmp_dir: folder} do
+    output = mix!(folder, ["compile", "--warnings-as-errors"])
+    assert output =~ "Generated safe_port app"
+    refute output =~ "warning"
+    # Nothing has changed, so nothing is built or said.
+    assert mix!(folder, ["run", "-e", "Second.run()"]) == "answer from #{folder}\n"
   end
 
-  test "an application that depends on the package by path builds, runs and releases", %{folder: folder} do
-    assert mix!(folder, ["run", "-e", "User.hello()"]) =~ "hello from the user"
-    # Nothing has changed, so nothing is built.
-    refute mix!(folder, ["compile"]) =~ "Compiling"
+  test "is released in the environment prod and runs from another folder, without the sources", %{
+    tmp_dir: folder
+  } do
+    mix!(folder, ["release", "--path", Path.join(folder, "built")], [{"MIX_ENV", "prod"}])
+    moved = Path.join(folder, "moved")
+    File.rename!(Path.join(folder, "built"), moved)
+    File.rm_rf!(Path.join(folder, "_build"))
 
-    mix!(folder, ["release", "--quiet"])
-    release = Path.join(folder, "_build/prod/rel/user/bin/user")
+    assert [native] = Path.wildcard(Path.join(moved, "lib/safe_port-*/priv/native"))
+    assert {:ok, %{type: :directory}} = File.lstat(native)
 
-    assert {output, 0} =
-             System.cmd(release, ["eval", ~s|Application.ensure_all_started(:user); User.hello()|], cd: "/")
+    assert {output, 0} = command(Path.join(moved, "bin/second"), "/", ["eval", "Second.run()"])
+    assert output =~ "answer from /\n"
+  end
 
-    assert output =~ "hello from the user"
+  defp write(folder, name, text) do
+    path = Path.join(folder, name)
+    File.mkdir_p!(Path.dirname(path))
+    File.write!(path, text)
   end
 end
