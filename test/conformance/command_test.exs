@@ -288,7 +288,10 @@ defmodule SafePort.Conformance.CommandTest do
 
   same "C14", "a port is free again strictly below the low mark", subject do
     gate = gate()
-    page_by_page = "while dd bs=4096 count=1 of=/dev/null 2>/dev/null; do read go < \"$1\"; done"
+
+    page_by_page =
+      "while dd bs=4096 count=1 of=/dev/null 2>/dev/null; do until read go < \"$1\"; do :; done; done"
+
     port = open_waiting(subject, gate, page_by_page, busy_limits_port: {4904, 8192})
     fill(subject, port)
     assert subject.command(port, :binary.copy("x", 4904), [:nosuspend])

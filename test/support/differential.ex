@@ -25,8 +25,8 @@ defmodule SafePort.Test.Differential do
         IO.puts("No difference.")
         System.halt(0)
 
-      {:different, report} ->
-        IO.puts(report)
+      {:different, difference} ->
+        IO.puts(report(difference))
         System.halt(1)
     end
   end
@@ -41,10 +41,19 @@ defmodule SafePort.Test.Differential do
     System.halt(2)
   end
 
+  @typedoc "A sequence, made small, and what was seen of it."
+  @type difference :: %{
+          seed: integer(),
+          number: pos_integer(),
+          sequence: Sequence.t(),
+          expected: {module(), map()},
+          seen: {module(), map()}
+        }
+
   @doc """
-  Compares two modules over `count` sequences; returns a report of the first difference, if there is one.
+  Compares two modules over `count` sequences; returns the first difference, if there is one.
   """
-  @spec run(module(), module(), pos_integer(), integer()) :: :ok | {:different, String.t()}
+  @spec run(module(), module(), pos_integer(), integer()) :: :ok | {:different, difference()}
   def run(reference, subject, count, seed) do
     1..count
     |> Task.async_stream(
@@ -57,7 +66,11 @@ defmodule SafePort.Test.Differential do
         nil
 
       {:ok, {number, difference}} ->
-        {:different, report(reference, subject, seed, number, shrink(reference, subject, difference))}
+        {sequence, expected, seen} = shrink(reference, subject, difference)
+        seen = {subject, seen}
+
+        {:different,
+         %{seed: seed, number: number, sequence: sequence, expected: {reference, expected}, seen: seen}}
     end)
   end
 
@@ -90,15 +103,19 @@ defmodule SafePort.Test.Differential do
     end)
   end
 
-  defp report(reference, subject, seed, number, {sequence, expected, seen}) do
+  @doc "A difference, for people to read."
+  @spec report(difference()) :: String.t()
+  def report(%{seed: seed, number: number, sequence: sequence, expected: expected, seen: seen}) do
     """
     Sequence #{number} of seed #{seed} makes a difference. The smallest form of it:
 
-    #{inspect(sequence, pretty: true, limit: :infinity, printable_limit: 200)}
+    #{show(sequence)}
 
-    #{inspect(reference)}: #{inspect(expected, pretty: true, limit: :infinity, printable_limit: 200)}
+    #{show(expected)}
 
-    #{inspect(subject)}: #{inspect(seen, pretty: true, limit: :infinity, printable_limit: 200)}
+    #{show(seen)}
     """
   end
+
+  defp show(term), do: inspect(term, pretty: true, limit: :infinity, printable_limit: 200)
 end
