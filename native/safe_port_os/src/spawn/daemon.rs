@@ -12,8 +12,8 @@ use crate::{check, dir, pipe};
 /// number beside it; standard descriptors that are not among them are `/dev/null`. Returns its os_pid.
 ///
 /// Returns when `exec` has succeeded or failed; an error is that of the step that failed, and then there is no process.
-/// One that was started is nobody's concern here: it is not waited for, which in a process that ignores SIGCHLD leaves no zombie. Its signal mask is
-/// empty; dispositions that this process ignores stay ignored, as for any `exec`.
+/// One that was started is nobody's concern here: it is not waited for, which in a process that ignores SIGCHLD leaves no
+/// zombie. Its signal mask is empty; dispositions that this process ignores stay ignored, as for any `exec`.
 pub fn daemon(program: &CStr, argv: &[CString], fds: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<u32> {
     let null = dir::null()?;
     let numbers: Vec<RawFd> =

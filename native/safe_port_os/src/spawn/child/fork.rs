@@ -21,6 +21,7 @@ pub(super) fn start(plan: &mut Plan<'_>, _stack: &mut Stack) -> io::Result<Pid> 
     };
     plan.above = plan.above.max(reply.as_raw_fd() + 1);
     plan.kept.push(reply.as_raw_fd());
+    plan.needed.push(reply.as_raw_fd());
     // SAFETY: the child makes only calls that are safe between fork and exec, and ends.
     let pid = check(unsafe { libc::fork() })?;
     let Some(pid) = Pid::new(pid) else {
