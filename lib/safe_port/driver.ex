@@ -91,7 +91,10 @@ defmodule SafePort.Driver do
 
   defp path!(path) do
     path = path |> IO.chardata_to_string() |> Path.expand()
-    if String.contains?(path, <<0>>), do: raise(ArgumentError, "a path must not contain NUL, got: #{inspect(path)}")
+
+    if String.contains?(path, <<0>>),
+      do: raise(ArgumentError, "a path must not contain NUL, got: #{inspect(path)}")
+
     path
   end
 
@@ -127,9 +130,13 @@ defmodule SafePort.Driver do
   defp put!({:kill_ports, other}, _options), do: invalid!(:kill_ports, "true or false", other)
   defp put!({:timeout, :infinity}, options), do: options
 
-  defp put!({:timeout, ms}, options) when is_integer(ms) and ms in 0..0xFFFF_FFFF, do: %{options | timeout: ms}
+  defp put!({:timeout, ms}, options) when is_integer(ms) and ms in 0..0xFFFF_FFFF,
+    do: %{options | timeout: ms}
+
   defp put!({:timeout, other}, _options), do: invalid!(:timeout, ":infinity or 0 to 4294967295 (ms)", other)
-  defp put!(other, _options), do: raise(ArgumentError, "unknown option #{inspect(other)} for SafePort.Driver.unload/2")
+
+  defp put!(other, _options),
+    do: raise(ArgumentError, "unknown option #{inspect(other)} for SafePort.Driver.unload/2")
 
   @spec invalid!(atom(), String.t(), term()) :: no_return()
   defp invalid!(option, expected, got) do

@@ -38,10 +38,14 @@ defmodule SafePort.Test.Busy do
   @doc "Waits until so many bytes are queued."
   @spec await_queue(module(), port() | pid(), non_neg_integer()) :: :ok
   def await_queue(subject, port, bytes) do
-    Proc.wait_until("#{bytes} bytes are queued", fn -> subject.info(port, :queue_size) == {:queue_size, bytes} end)
+    Proc.wait_until("#{bytes} bytes are queued", fn ->
+      subject.info(port, :queue_size) == {:queue_size, bytes}
+    end)
+
     :ok
   rescue
-    error -> reraise "#{Exception.message(error)}, but: #{inspect(subject.info(port, :queue_size))}", __STACKTRACE__
+    error ->
+      reraise "#{Exception.message(error)}, but: #{inspect(subject.info(port, :queue_size))}", __STACKTRACE__
   end
 
   @doc "Makes the port busy with the default limits; returns the bytes accepted."

@@ -142,7 +142,9 @@ defmodule SafePort.Core.Client do
     case Process.info(pid, :initial_call) do
       {:initial_call, {Server, :init, 2}} -> true
       {:initial_call, {DriverServer, _init_or_adopt, _arity}} -> true
-      _other -> false
+      {:initial_call, _other} -> false
+      # It is gone by now.
+      nil -> true
     end
   end
 
@@ -321,7 +323,10 @@ defmodule SafePort.Core.Client do
 
   defp find_driver!(port) do
     pid = find!(port)
-    if Native.driver_port?(pid), do: pid, else: raise(ArgumentError, "expected a driver's port, got: #{inspect(port)}")
+
+    if Native.driver_port?(pid),
+      do: pid,
+      else: raise(ArgumentError, "expected a driver's port, got: #{inspect(port)}")
   end
 
   defp ask_driver(port, request, function) do
