@@ -17,6 +17,7 @@ use crate::{atoms, errno, registry};
 
 /// What `SafePort.Core.Options` has made of the options of an open.
 #[derive(NifMap)]
+#[allow(clippy::struct_excessive_bools)]
 struct Config<'a> {
     owner: LocalPid,
     file: Binary<'a>,

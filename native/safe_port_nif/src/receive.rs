@@ -164,9 +164,9 @@ fn cut<'a>(
         let pieces = std::mem::take(&mut scratch.pieces);
         let terms = Terms { env, share: input.share };
         let cut = match source {
-            Source::Scratch => terms.from_borrowed(scratch.bytes(), &pieces, message),
-            Source::Carry => terms.from_borrowed(input.reader.carry(), &pieces, message),
-            Source::Chunk(chunk) => terms.from_chunk(chunk.0.release(env), &pieces, message),
+            Source::Scratch => terms.of_borrowed(scratch.bytes(), &pieces, message),
+            Source::Carry => terms.of_borrowed(input.reader.carry(), &pieces, message),
+            Source::Chunk(chunk) => terms.of_chunk(chunk.0.release(env), &pieces, message),
         };
         scratch.pieces = pieces;
         Ok((next, cut))
@@ -189,7 +189,7 @@ struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     /// Pieces of memory that is used again: copied, all at once where they may share the copy.
-    fn from_borrowed(
+    fn of_borrowed(
         &self,
         bytes: &[u8],
         pieces: &[Piece],
@@ -211,7 +211,7 @@ impl<'a> Terms<'a> {
     }
 
     /// Pieces of a chunk, which large ones share.
-    fn from_chunk(
+    fn of_chunk(
         &self,
         chunk: Binary<'a>,
         pieces: &[Piece],
