@@ -130,7 +130,9 @@ fn accept<'a>(env: Env<'a>, handle: &PortHandle, output: &mut Output, iovec: &[B
     }
     let mut parts: Vec<&[u8]> = Vec::with_capacity(iovec.len() + 1);
     parts.push(header.as_slice());
-    parts.extend(iovec.iter().map(Binary::as_slice));
+    for part in iovec {
+        parts.push(part);
+    }
     match write_parts(pipe.as_fd(), &parts) {
         Ok(written) if written == bytes => Accepted::Written,
         Ok(written) => {
