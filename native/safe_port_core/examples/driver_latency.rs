@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use safe_port_core::driver::{Bytes, Config, Event, Events, Library, Options, Port, Runner};
+use safe_port_core::driver::{Bytes, CommandMode, Config, Event, Events, Library, Options, Port, Runner};
 
 const ROUNDS: usize = 20_000;
 /// As long as the caller of `control/3` is willing to wait awake.
@@ -73,7 +73,7 @@ fn main() {
         }
     });
     report("output, 64 bytes and back", || {
-        let _ = port.command(vec![Bytes::from(vec![0; 64])], 1, false);
+        let _ = port.command(vec![Bytes::from(vec![0; 64])], 1, CommandMode::Refuse);
         let end = Instant::now() + SPIN;
         while received.is_empty() && Instant::now() < end {
             std::hint::spin_loop();
