@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use safe_port_wire::{PortId, Spawn, Stage, Target, Usage};
 
 mod exit;
+mod frame;
 mod inbox;
 mod line;
 mod outbox;
@@ -26,8 +27,8 @@ mod worker;
 pub use exit::Exit;
 pub use start::Started;
 
+use frame::Command;
 use line::Line;
-use outbox::Command;
 #[cfg(doc)]
 use outbox::Outbox;
 use start::Start;

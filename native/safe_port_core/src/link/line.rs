@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crossbeam_channel::{unbounded, Receiver, Sender};
 
-use super::outbox::{Command, Outbox};
+use super::frame::Command;
+use super::outbox::Outbox;
 use super::start::Start;
 use super::wake::Wake;
 use super::worker::Worker;

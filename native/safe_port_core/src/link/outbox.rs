@@ -2,82 +2,25 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use safe_port_os::{errno, socket};
-use safe_port_wire::{Event, PortId, Request, Spawn, Stage, Target, MAX_FRAME_BYTES};
+use safe_port_wire::{Event, PortId, Request, Spawn, Stage, MAX_FRAME_BYTES};
 
+use super::frame::{frame_bytes, Command, Frame};
 use super::{Exit, LinkEvent, Listener};
 
 /// How soon a send is tried again that the system had no means for.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long a spawn is tried for which the system has no means.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What a caller asks for.
-pub enum Command {
-    Spawn { spawn: Box<Spawn>, fds: Vec<OwnedFd>, listener: Arc<dyn Listener> },
-    Close(PortId),
-    Signal { id: PortId, ticket: u64, signal: i32, target: Target },
-}
-
-impl Command {
-    /// How many bytes its frame has, or fewer than matter.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Command::Spawn { spawn, .. } => frame_bytes(spawn),
-            Command::Close(_) | Command::Signal { .. } => 0,
-        }
-    }
-}
-
-/// How many bytes the frame of a spawn has, its length included.
-fn frame_bytes(spawn: &Spawn) -> usize {
-    let list = |items: &[Vec<u8>]| 4 + items.iter().map(|item| 4 + item.len()).sum::<usize>();
-    let option = |item: &Option<Vec<u8>>| 1 + item.as_ref().map_or(0, |item| 4 + item.len());
-    let ending = 1 + spawn.ending.eof_timeout_ms.map_or(0, |_| 4) + 4 + 1;
-    let fixed = 4 + 1 + 8;
-    let strings = 4 + spawn.file.len() + list(&spawn.args) + list(&spawn.env) + option(&spawn.dir);
-    fixed + strings + 4 + 4 * spawn.fds.len() + ending + option(&spawn.cgroup)
-}
+/// Bytes of a frame's length, which its limit leaves out.
+const LENGTH_BYTES: usize = 4;
 
 /// An event and whom it is for.
 pub type Delivery = (Arc<dyn Listener>, LinkEvent);
-
-/// A request that has not been sent whole.
-struct Frame {
-    id: PortId,
-    is_spawn: bool,
-    bytes: Vec<u8>,
-    sent: usize,
-    /// Travel with the first byte, and are closed when it has gone.
-    fds: Vec<OwnedFd>,
-}
-
-impl Frame {
-    fn new(id: PortId, request: &Request, bytes: usize, fds: Vec<OwnedFd>) -> Frame {
-        let mut frame = Vec::with_capacity(bytes);
-        request.encode(&mut frame);
-        Frame { id, is_spawn: matches!(request, Request::Spawn(_)), bytes: frame, sent: 0, fds }
-    }
-
-    /// Sends what the socket takes. Whether that was all.
-    fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
-        while self.sent < self.bytes.len() {
-            let rest = &self.bytes[self.sent..];
-            if self.fds.is_empty() {
-                self.sent += socket::send(socket, rest)?;
-            } else {
-                let fds: Vec<BorrowedFd<'_>> = self.fds.iter().map(AsFd::as_fd).collect();
-                self.sent += socket::send_with_fds(socket, rest, &fds)?;
-                self.fds.clear();
-            }
-        }
-        Ok(true)
-    }
-}
 
 /// How sending goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,13 +102,12 @@ impl Outbox {
             }
         };
         if self.listeners.contains_key(&id) {
-            self.queue.push_back(Frame::new(id, &request, 32, Vec::new()));
+            self.queue.push_back(Frame::about(id, &request));
         }
     }
 
     fn accept_spawn(&mut self, spawn: Box<Spawn>, fds: Vec<OwnedFd>, listener: Arc<dyn Listener>) {
-        let (id, bytes) = (spawn.id, frame_bytes(&spawn));
-        let refusal = if bytes > 4 + MAX_FRAME_BYTES {
+        let refusal = if frame_bytes(&spawn) > LENGTH_BYTES + MAX_FRAME_BYTES {
             Some((Stage::Exec, errno::E2BIG))
         } else if fds.len() > socket::MAX_FDS {
             Some((Stage::Fork, errno::EINVAL))
@@ -176,8 +118,8 @@ impl Outbox {
             self.refusals.push((listener, LinkEvent::Refused { stage, errno }));
             return;
         }
-        self.listeners.insert(id, listener);
-        self.queue.push_back(Frame::new(id, &Request::Spawn(spawn), bytes, fds));
+        self.listeners.insert(spawn.id, listener);
+        self.queue.push_back(Frame::spawn(spawn, fds));
     }
 
     /// Sends what the socket takes.
@@ -188,11 +130,12 @@ impl Outbox {
         let Some(socket) = self.socket.clone() else { return };
         while let Some(frame) = self.queue.front_mut() {
             match frame.send(socket.as_fd()) {
-                Ok(_) => {
+                Ok(()) => {
                     self.queue.pop_front();
+                    self.flow = Flow::Free;
                 }
                 Err(error) => {
-                    if !self.hindered(&error) {
+                    if !self.hindered(&error, Instant::now()) {
                         return;
                     }
                 }
@@ -202,7 +145,7 @@ impl Outbox {
     }
 
     /// The first frame could not be sent. Whether the next one can be.
-    fn hindered(&mut self, error: &io::Error) -> bool {
+    fn hindered(&mut self, error: &io::Error, now: Instant) -> bool {
         let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset, io::ErrorKind::NotConnected];
         if error.kind() == io::ErrorKind::WouldBlock {
             self.flow = Flow::Full;
@@ -212,10 +155,9 @@ impl Outbox {
             self.flow = Flow::Broken;
             return false;
         };
-        let now = Instant::now();
         let since = if let Flow::Short(since) = self.flow { since } else { now };
         let is_short = matches!(number, errno::ENOMEM | errno::ENOBUFS | errno::ETOOMANYREFS);
-        let refusable = self.queue.front().is_some_and(|frame| frame.is_spawn && frame.sent == 0);
+        let refusable = self.queue.front().is_some_and(Frame::is_unseen_spawn);
         if is_short && (!refusable || now < since + PATIENCE) {
             self.flow = Flow::Short(since);
             return false;
@@ -224,12 +166,11 @@ impl Outbox {
             self.flow = Flow::Broken;
             return false;
         }
-        // These descriptors may not be passed. What was said about the port goes with it.
+        // These descriptors cannot be passed. What was said about the port goes with it.
         if let Some(frame) = self.queue.pop_front() {
             self.refuse(frame.id, number);
             self.queue.retain(|other| other.id != frame.id);
         }
-        self.flow = Flow::Free;
         true
     }
 
@@ -262,10 +203,9 @@ impl Outbox {
 
     /// There is no guardian to be had: what waits for one is refused.
     pub fn refuse_all(&mut self, errno: i32) {
-        let ids: Vec<PortId> =
-            self.queue.drain(..).filter(|frame| frame.is_spawn).map(|frame| frame.id).collect();
-        for id in ids {
-            self.refuse(id, errno);
+        for frame in std::mem::take(&mut self.queue) {
+            // Once for each port, whatever else was said about it.
+            self.refuse(frame.id, errno);
         }
     }
 
@@ -281,8 +221,8 @@ impl Outbox {
     pub fn disconnect(&mut self, keep: bool) -> Vec<Arc<dyn Listener>> {
         self.socket = None;
         self.flow = Flow::Absent;
-        let unseen = |frame: &&Frame| keep && frame.is_spawn && frame.sent == 0;
-        let kept: HashSet<PortId> = self.queue.iter().filter(unseen).map(|frame| frame.id).collect();
+        let unseen = self.queue.iter().filter(|frame| keep && frame.is_unseen_spawn());
+        let kept: HashSet<PortId> = unseen.map(|frame| frame.id).collect();
         self.queue.retain(|frame| kept.contains(&frame.id));
         self.listeners.extract_if(|id, _| !kept.contains(id)).map(|(_, listener)| listener).collect()
     }
@@ -306,41 +246,84 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use safe_port_wire::{Ending, Orphans};
-
+    use super::super::frame::bare_spawn;
     use super::*;
 
-    #[test]
-    fn the_size_of_a_frame_is_known_before_it_is_made() {
-        let ending = Ending { eof_timeout_ms: None, kill_timeout_ms: 5, orphans: Orphans::Kill };
-        let bare = Spawn {
-            id: PortId(7),
-            file: Vec::new(),
-            args: Vec::new(),
-            env: Vec::new(),
-            dir: None,
-            fds: Vec::new(),
-            ending,
-            cgroup: None,
-        };
-        let full = Spawn {
-            file: b"/bin/cat".to_vec(),
-            args: vec![b"cat".to_vec(), Vec::new()],
-            env: vec![b"A=1".to_vec()],
-            dir: Some(b"/".to_vec()),
-            fds: vec![0, 1, 2],
-            ending: Ending { eof_timeout_ms: Some(1), ..ending },
-            cgroup: Some(b"/sys/fs/cgroup".to_vec()),
-            ..bare.clone()
-        };
-        for spawn in [bare, full] {
-            let mut frame = Vec::new();
-            Request::Spawn(Box::new(spawn.clone())).encode(&mut frame);
-            assert_eq!(frame_bytes(&spawn), frame.len());
+    struct Deaf;
+
+    impl Listener for Deaf {
+        fn event(&self, _event: LinkEvent) {}
+    }
+
+    fn spawn(id: u64) -> Command {
+        Command::Spawn { spawn: Box::new(bare_spawn(id)), fds: Vec::new(), listener: Arc::new(Deaf) }
+    }
+
+    /// One that is connected, with two spawns and a close of each that are not sent, and the other end.
+    fn loaded() -> (Outbox, OwnedFd) {
+        let (ours, theirs) = socket::pair().expect("a socket pair");
+        let mut outbox = Outbox::default();
+        outbox.connect(Arc::new(ours));
+        for command in [spawn(1), spawn(2), Command::Close(PortId(1)), Command::Close(PortId(2))] {
+            outbox.accept(command);
         }
-        let mut frame = Vec::new();
-        let signal = Request::Signal { id: PortId(1), ticket: 2, signal: 9, target: Target::Tree };
-        signal.encode(&mut frame);
-        assert!(frame.len() <= 32, "{}", frame.len());
+        (outbox, theirs)
+    }
+
+    fn failure(number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number)
+    }
+
+    fn refused(outbox: &mut Outbox) -> Vec<LinkEvent> {
+        outbox.take_refusals().into_iter().map(|(_, event)| event).collect()
+    }
+
+    #[test]
+    fn a_spawn_that_the_system_has_no_means_for_is_tried_for_a_while() {
+        let (mut outbox, _theirs) = loaded();
+        let short = failure(errno::ETOOMANYREFS);
+        let now = Instant::now();
+        assert!(!outbox.hindered(&short, now));
+        assert_eq!(outbox.need(), Need::Pause(PAUSE));
+        assert!(!outbox.hindered(&short, now + PATIENCE / 2));
+        assert!(outbox.hindered(&short, now + PATIENCE));
+        let refusal = LinkEvent::Refused { stage: Stage::Fork, errno: errno::ETOOMANYREFS };
+        assert_eq!(refused(&mut outbox), [refusal]);
+        // There is no sense in waiting for the next one as well.
+        assert!(outbox.hindered(&short, now + PATIENCE));
+        assert_eq!(refused(&mut outbox), [refusal]);
+        assert_eq!(outbox.queue.len(), 0, "what was said about them went with them");
+    }
+
+    #[test]
+    fn patience_begins_anew_with_every_frame_that_was_sent() {
+        let (mut outbox, _theirs) = loaded();
+        let now = Instant::now();
+        assert!(!outbox.hindered(&failure(errno::ENOBUFS), now));
+        outbox.flush();
+        assert_eq!((outbox.need(), outbox.flow), (Need::Nothing, Flow::Free));
+        outbox.accept(spawn(3));
+        assert!(!outbox.hindered(&failure(errno::ENOBUFS), now + PATIENCE));
+        assert_eq!(refused(&mut outbox), []);
+    }
+
+    #[test]
+    fn a_spawn_that_may_not_be_sent_is_refused_and_the_rest_goes_on() {
+        let (mut outbox, _theirs) = loaded();
+        assert!(outbox.hindered(&failure(errno::EPERM), Instant::now()));
+        let refusal = LinkEvent::Refused { stage: Stage::Fork, errno: errno::EPERM };
+        assert_eq!(refused(&mut outbox), [refusal]);
+        outbox.flush();
+        assert_eq!((outbox.need(), outbox.listeners.len()), (Need::Nothing, 1));
+    }
+
+    #[test]
+    fn a_socket_without_another_end_is_broken() {
+        let (mut outbox, theirs) = loaded();
+        drop(theirs);
+        outbox.flush();
+        assert_eq!(outbox.need(), Need::Funeral);
+        assert_eq!((outbox.disconnect(true).len(), outbox.need()), (0, Need::Guardian));
+        assert_eq!((outbox.disconnect(false).len(), outbox.need()), (2, Need::Nothing));
     }
 }

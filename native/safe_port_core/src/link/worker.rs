@@ -11,9 +11,10 @@ use safe_port_os::poll::{poll, PollFd};
 use safe_port_os::{errno, signal};
 use safe_port_wire::Event;
 
+use super::frame::Command;
 use super::inbox::{Inbox, State};
 use super::line::Shared;
-use super::outbox::{Command, Delivery, Need};
+use super::outbox::{Delivery, Need};
 use super::start::{Processes, Start, Started};
 use super::{LinkEvent, Listener};
 
