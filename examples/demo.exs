@@ -4,182 +4,176 @@
 
 defmodule Demo do
   @requests 10_000
+  @megabyte 1_048_576
   @megabytes 256
+  @step_timeout_ms 120_000
 
   def run do
     steps = [
-      {"cat, by messages", &cat/0},
-      {"#{@requests} requests to a Python worker in packets", &worker/0},
-      {"#{@megabytes} MiB through gzip and back", &gzip/0},
-      {"programs that cannot be started", &errors/0},
-      {"a VM that is killed with SIGKILL", &killed_vm/0}
+      {"A conversation with cat, by messages", &cat/0},
+      {"#{@requests} requests to a worker in Python, in packets", &worker/0},
+      {"#{@megabytes} MiB through gzip -1 and gzip -d", &gzip/0},
+      {"Programs that cannot be started", &errors/0},
+      {"A VM that is killed with SIGKILL", &killed_vm/0}
     ]
 
     failed =
-      for {{title, step}, number} <- Enum.with_index(steps, 1), not perform(number, title, step), do: number
+      for {{title, step}, number} <- Enum.with_index(steps, 1),
+          perform(number, title, step) != :ok,
+          do: number
 
-    if failed != [] do
-      IO.puts("failed: step #{Enum.join(failed, ", ")}")
+    if failed == [] do
+      IO.puts("All #{length(steps)} steps did what they should.")
+    else
+      IO.puts("Failed: step #{Enum.join(failed, ", ")}.")
       System.halt(1)
     end
-
-    IO.puts("All #{length(steps)} steps did what they should.")
   end
 
+  # Each step in a process of its own, so that one that crashes or hangs is a step that failed.
   defp perform(number, title, step) do
     IO.puts("#{number}. #{title}")
-    {us, result} = :timer.tc(fn -> attempt(step) end)
-    verdict = if result == :ok, do: "ok", else: "FAILED: #{inspect(result)}"
-    IO.puts("   #{verdict}, #{div(us, 1000)} ms\n")
-    result == :ok
-  end
+    {pid, monitor} = spawn_monitor(fn -> exit({:verdict, :timer.tc(step)}) end)
 
-  defp attempt(step) do
-    step.()
-  rescue
-    error -> error
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, {:verdict, {us, :ok}}} ->
+        IO.puts("   => ok, #{ms(us)}\n")
+
+      {:DOWN, ^monitor, :process, ^pid, {:verdict, {us, reason}}} ->
+        IO.puts("   => FAILED, #{ms(us)}: #{inspect(reason)}\n")
+        :failed
+
+      {:DOWN, ^monitor, :process, ^pid, crash} ->
+        IO.puts("   => FAILED: #{Exception.format_exit(crash)}\n")
+        :failed
+    after
+      @step_timeout_ms ->
+        Process.exit(pid, :kill)
+        IO.puts("   => FAILED: took longer than #{@step_timeout_ms} ms\n")
+        :failed
+    end
   end
 
   defp say(text), do: IO.puts("   " <> text)
+  defp ms(us), do: "#{Float.round(us / 1_000, 1)} ms"
+  defp program!(name), do: System.find_executable(name) || raise("there is no #{name} in PATH")
 
   ## 1
 
   defp cat do
     port = SafePort.open({:spawn, "cat"}, [:binary])
-    send(port, {self(), {:command, "hello"}})
-    say("sent hello, got #{inspect(take(port, 5))}")
-    send(port, {self(), {:command, "world"}})
-    say("sent world, got #{inspect(take(port, 5))}")
+
+    for word <- ["hello", "world"] do
+      send(port, {self(), {:command, word}})
+      receive(do: ({^port, {:data, ^word}} -> say("sent #{inspect(word)}, got it back")))
+    end
+
     send(port, {self(), :close})
 
-    receive do
-      {^port, :closed} -> say("closed: #{inspect(SafePort.info(port))}")
-    after
-      5_000 -> raise "the port did not close"
-    end
+    receive(
+      do: ({^port, :closed} -> say("sent :close, got :closed; info is now #{inspect(SafePort.info(port))}"))
+    )
 
     :ok
-  end
-
-  defp take(port, bytes, data \\ "")
-  defp take(_port, bytes, data) when byte_size(data) == bytes, do: data
-
-  defp take(port, bytes, data) do
-    receive do
-      {^port, {:data, more}} -> take(port, bytes, data <> more)
-    after
-      5_000 -> raise "nothing came"
-    end
   end
 
   ## 2
 
   defp worker do
-    python = System.find_executable("python3") || raise "python3 is not installed"
     script = Path.join(__DIR__, "worker.py")
-    port = SafePort.open({:spawn_executable, python}, [:binary, packet: 4, args: [script]])
+    port = SafePort.open({:spawn_executable, program!("python3")}, [:binary, packet: 4, args: [script]])
 
     {us, wrong} =
       :timer.tc(fn ->
         Enum.count(1..@requests, fn number ->
-          SafePort.command(port, "[#{number}, 1]")
-          expected = Integer.to_string(number + 1)
-
-          receive do
-            {^port, {:data, ^expected}} -> false
-            {^port, {:data, _other}} -> true
-          after
-            5_000 -> raise "no answer"
-          end
+          SafePort.command(port, "[#{number}, 1, 0.5]")
+          receive(do: ({^port, {:data, answer}} -> answer != "#{number + 1}.5"))
         end)
       end)
 
-    {:input, input} = SafePort.info(port, :input)
-    {:output, output} = SafePort.info(port, :output)
+    {:output, sent} = SafePort.info(port, :output)
+    {:input, received} = SafePort.info(port, :input)
     SafePort.close(port)
-    say("#{@requests - wrong} right answers, #{output} bytes out, #{input} in, #{div(us, @requests)} us each")
+    say("#{@requests - wrong} right answers; #{sent} bytes sent, #{received} received")
+    say("#{Float.round(us / @requests, 1)} us for a request and its answer")
     if wrong == 0, do: :ok, else: {:wrong_answers, wrong}
   end
 
   ## 3
 
-  # Two filters, each a port of a process of its own; what one says is what the other gets. command/2 blocks while a
-  # program does not keep up, so little is held in memory at any time.
+  # This process feeds the packer, a second passes on what it says to the unpacker, a third digests what comes out.
+  # command/2 waits while a program does not keep up, and recv/1 reads only what is asked for: little is in memory.
   defp gzip do
-    chunk = for(number <- 1..8_192, into: "", do: "line #{number} of the demo\n") |> binary_part(0, 131_072)
-    count = div(@megabytes * 1_048_576, byte_size(chunk))
+    chunk =
+      for(line <- 1..8_192, into: "", do: "This is line #{line} of a chunk.\n") |> binary_part(0, 131_072)
 
-    digest =
-      Enum.reduce(1..count, :crypto.hash_init(:sha256), fn _, hash -> :crypto.hash_update(hash, chunk) end)
+    chunks = div(@megabytes * @megabyte, byte_size(chunk))
+    demo = self()
 
-    sink = self()
-
-    unpacker =
-      spawn_link(fn ->
-        port = filter(["-d"])
-        send(sink, {:unpacker, port})
-        unpack(port, sink, :crypto.hash_init(:sha256), 0)
+    digester =
+      Task.async(fn ->
+        unpacker = filter("-d")
+        send(demo, {:unpacker, unpacker})
+        digest(unpacker, :crypto.hash_init(:sha256), 0, 0)
       end)
 
-    port = receive(do: ({:unpacker, port} -> port))
-    spawn_link(fn -> pack(port, unpacker, chunk, count) end)
+    unpacker = receive(do: ({:unpacker, port} -> port))
 
-    receive do
-      {:unpacked, bytes, unpacked} ->
-        same = unpacked == :crypto.hash_final(digest)
-        say("#{div(bytes, 1_048_576)} MiB back, SHA-256 #{if same, do: "is the same", else: "DIFFERS"}")
-        say("memory of the VM: #{div(:erlang.memory(:total), 1_048_576)} MiB")
-        if same and bytes == count * byte_size(chunk), do: :ok, else: :digest_differs
-    after
-      120_000 -> raise "gzip did not end"
-    end
-  end
-
-  defp filter(args) do
-    gzip = System.find_executable("gzip") || raise "gzip is not installed"
-    SafePort.open({:spawn_executable, gzip}, [:binary, :exit_status, active: false, args: args])
-  end
-
-  defp pack(unpacker_port, unpacker, chunk, count) do
-    packer = self()
-
-    reader =
-      spawn_link(fn ->
-        receive do
-          {:port, port} -> forward(port, unpacker_port, unpacker)
-        end
+    forwarder =
+      Task.async(fn ->
+        packer = filter("-1")
+        send(demo, {:packer, packer})
+        forward(packer, unpacker, 0)
       end)
 
-    port = filter(["-1"])
-    SafePort.connect(port, reader)
-    send(reader, {:port, port})
-    for _ <- 1..count, do: SafePort.command(port, chunk)
-    SafePort.close_stdin(port)
-    monitor = Process.monitor(reader)
-    Process.unlink(port)
+    packer = receive(do: ({:packer, port} -> port))
 
-    receive do
-      {:DOWN, ^monitor, :process, ^reader, _reason} -> packer
-    end
+    sent =
+      Enum.reduce(1..chunks, :crypto.hash_init(:sha256), fn _number, hash ->
+        SafePort.command(packer, chunk)
+        :crypto.hash_update(hash, chunk)
+      end)
+
+    SafePort.close_stdin(packer)
+    packed = Task.await(forwarder, :infinity)
+    {received, bytes, peak} = Task.await(digester, :infinity)
+
+    say("#{mib(chunks * byte_size(chunk))} in, #{mib(packed)} packed, #{mib(bytes)} out")
+    say("SHA-256 in  #{hex(:crypto.hash_final(sent))}")
+    say("SHA-256 out #{hex(received)}")
+    say("the VM used at most #{mib(peak)} of memory")
+    if received == :crypto.hash_final(sent), do: :ok, else: :digests_differ
   end
 
-  defp forward(port, unpacker_port, unpacker) do
-    case SafePort.recv(port) do
+  defp filter(option) do
+    SafePort.open({:spawn_executable, program!("gzip")}, [:binary, active: false, args: [option]])
+  end
+
+  defp forward(packer, unpacker, bytes) do
+    case SafePort.recv(packer) do
       {:ok, data} ->
-        SafePort.command(unpacker_port, data)
-        forward(port, unpacker_port, unpacker)
+        SafePort.command(unpacker, data)
+        forward(packer, unpacker, bytes + byte_size(data))
 
       {:error, :closed} ->
-        SafePort.close_stdin(unpacker_port)
+        SafePort.close_stdin(unpacker)
+        bytes
     end
   end
 
-  defp unpack(port, sink, hash, bytes) do
-    case SafePort.recv(port) do
-      {:ok, data} -> unpack(port, sink, :crypto.hash_update(hash, data), bytes + byte_size(data))
-      {:error, :closed} -> send(sink, {:unpacked, bytes, :crypto.hash_final(hash)})
+  defp digest(unpacker, hash, bytes, peak) do
+    case SafePort.recv(unpacker) do
+      {:ok, data} ->
+        peak = max(peak, :erlang.memory(:total))
+        digest(unpacker, :crypto.hash_update(hash, data), bytes + byte_size(data), peak)
+
+      {:error, :closed} ->
+        {:crypto.hash_final(hash), bytes, peak}
     end
   end
+
+  defp mib(bytes), do: "#{Float.round(bytes / @megabyte, 1)} MiB"
+  defp hex(digest), do: Base.encode16(digest, case: :lower)
 
   ## 4
 
@@ -191,81 +185,96 @@ defmodule Demo do
     File.chmod!(script, 0o755)
 
     cases = [
-      {"a file that does not exist", :enoent, "/no/such/program", []},
-      {"a folder", :eacces, folder, []},
-      {"a script whose interpreter is missing", :enoent, script, []},
-      {"a working directory that does not exist", :enoent, "/bin/cat", [cd: "/no/such/folder"]}
+      {"a program that does not exist", "/no/such/program", [], :enoent},
+      {"a directory", folder, [], :eacces},
+      {"a script whose interpreter is missing", script, [], :enoent},
+      {"a :cd that does not exist", program!("cat"), [cd: "/no/such/directory"], :enoent}
     ]
 
-    wrong =
-      for {what, expected, file, options} <- cases,
-          raised = refused(file, options),
-          say("#{what}: #{inspect(raised)}"),
-          raised != expected,
-          do: what
-
+    wrong = for {what, file, options, expected} <- cases, refused(what, file, options) != expected, do: what
     File.rm_rf!(folder)
-    if wrong == [], do: :ok, else: wrong
+    if wrong == [] and SafePort.list() == [], do: :ok, else: {wrong, SafePort.list()}
   end
 
-  defp refused(file, options) do
-    SafePort.open({:spawn_executable, file}, options)
+  defp refused(what, file, options) do
+    port = SafePort.open({:spawn_executable, file}, options)
+    say("#{what}: opened as #{inspect(port)}")
   rescue
-    error in ErlangError -> error.original
+    error in ErlangError ->
+      say("#{what}: ErlangError, #{inspect(error.original)}")
+      error.original
   end
 
   ## 5
 
+  # The second VM is started by the built-in Port, so that nobody but its own SafePort looks after what it leaves.
   defp killed_vm do
-    tag = "safe_port_demo_#{System.pid()}_#{System.unique_integer([:positive])}"
+    tag = "SAFE_PORT_DEMO=#{System.pid()}.#{System.unique_integer([:positive])}"
+    [variable, value] = String.split(tag, "=")
+    paths = Enum.flat_map(:code.get_path(), &["-pa", to_string(&1)])
+    env = [{to_charlist(variable), to_charlist(value)}]
+    options = [:binary, :exit_status, line: 200, env: env, args: paths ++ ["-e", second_vm()]]
+    vm = Port.open({:spawn_executable, program!("elixir")}, options)
 
-    code = """
-    shell = "sleep 3001 & setsid sleep 3002 & (trap '' TERM; exec sleep 3003) & wait"
-    SafePort.open({:spawn_executable, "/bin/sh"}, args: ["-c", shell], env: [{"DEMO_TAG", "#{tag}"}])
-    IO.puts("ready \#{System.pid()}")
+    # The shell says this when its children run.
+    receive(do: ({^vm, {:data, {:eol, "children run"}}} -> :ok))
+    {:os_pid, os_pid} = Port.info(vm, :os_pid)
+    say("the processes of the second VM, whose process id is #{os_pid}:")
+    for line <- ["    pid   ppid    sid command" | processes(tag)], do: say(line)
+
+    started = System.monotonic_time(:microsecond)
+    {"", 0} = System.cmd(program!("sh"), ["-c", "kill -KILL #{os_pid}"])
+    receive(do: ({^vm, {:exit_status, status}} -> say("killed it: status #{status}")))
+    left = await_none(tag, started + 10_000_000)
+
+    say(
+      "#{length(left)} processes are left #{ms(System.monotonic_time(:microsecond) - started)} after the kill"
+    )
+
+    for line <- left, do: say(line)
+    if left == [], do: :ok, else: {:left, left}
+  end
+
+  # A shell with children in the background: a plain one, one that ignores SIGTERM, one whose parent is gone, and one in
+  # a session of its own.
+  defp second_vm do
+    ~S"""
+    {:ok, _} = Application.ensure_all_started(:safe_port)
+
+    session = "setsid sh -c 'echo ready; exec sleep 3004'"
+    shell = "sleep 3001 & (trap '' TERM; exec sleep 3002) & (sleep 3003 &); #{session} & wait"
+    port = SafePort.open({:spawn_executable, "/bin/sh"}, [:binary, line: 80, args: ["-c", shell]])
+    receive(do: ({^port, {:data, {:eol, "ready"}}} -> IO.puts("children run")))
     Process.sleep(:infinity)
     """
-
-    paths = Enum.flat_map(:code.get_path(), &["-pa", to_string(&1)])
-    elixir = System.find_executable("elixir") || raise "elixir is not in PATH"
-    start = ["-e", "{:ok, _} = Application.ensure_all_started(:safe_port)", "-e", code]
-    vm = SafePort.open({:spawn_executable, elixir}, [:binary, line: 200, args: paths ++ start])
-
-    os_pid =
-      receive do
-        {^vm, {:data, {:eol, "ready " <> os_pid}}} -> os_pid
-      after
-        30_000 -> raise "the second VM did not start"
-      end
-
-    wait_until(fn -> length(tagged(tag)) == 4 end)
-    say("before:")
-    for line <- tagged(tag), do: say("  " <> line)
-    {_, 0} = System.cmd("kill", ["-KILL", os_pid])
-    {us, gone} = :timer.tc(fn -> wait_until(fn -> tagged(tag) == [] end) end)
-    say("after: #{length(tagged(tag))} processes, #{div(us, 1000)} ms after the kill")
-    if gone, do: :ok, else: {:left, tagged(tag)}
   end
 
-  # What runs with the tag in its environment, read from /proc.
-  defp tagged(tag) do
-    for folder <- Path.wildcard("/proc/[0-9]*"),
-        {:ok, environment} <- [File.read(Path.join(folder, "environ"))],
-        environment =~ "DEMO_TAG=" <> tag,
-        {:ok, command} <- [File.read(Path.join(folder, "cmdline"))],
-        command != "",
-        do: "#{Path.basename(folder)} #{command |> String.replace(<<0>>, " ") |> String.slice(0, 70)}"
+  defp await_none(tag, deadline) do
+    case processes(tag) do
+      [] ->
+        []
+
+      left ->
+        if System.monotonic_time(:microsecond) > deadline do
+          left
+        else
+          Process.sleep(5)
+          await_none(tag, deadline)
+        end
+    end
   end
 
-  defp wait_until(condition, tries \\ 500)
-  defp wait_until(_condition, 0), do: false
-
-  defp wait_until(condition, tries) do
-    if condition.() do
-      true
-    else
-      receive(do: (:never -> :ok), after: (20 -> :ok))
-      wait_until(condition, tries - 1)
+  # All processes with the tag in their environment, zombies aside, which have none.
+  defp processes(tag) do
+    for os_pid <-
+          "/proc" |> File.ls!() |> Enum.filter(&(&1 =~ ~r/^\d+$/)) |> Enum.sort_by(&String.to_integer/1),
+        {:ok, environment} <- [File.read("/proc/#{os_pid}/environ")],
+        tag in String.split(environment, <<0>>),
+        {:ok, stat} <- [File.read("/proc/#{os_pid}/stat")],
+        {:ok, command} <- [File.read("/proc/#{os_pid}/cmdline")] do
+      [_state, ppid, _pgid, sid | _] = stat |> String.split(") ") |> List.last() |> String.split()
+      numbers = Enum.map_join([os_pid, ppid, sid], " ", &String.pad_leading(&1, 6))
+      " #{numbers} #{command |> String.replace(<<0>>, " ") |> String.slice(0, 55)}"
     end
   end
 end

@@ -1,26 +1,32 @@
 #!/usr/bin/env python3
-"""A worker as a user would write it: reads requests and writes replies, each behind a length of four bytes.
+"""A worker for a port with packets of four bytes, in nothing but the standard library.
 
-A request is a JSON list of numbers, the reply their sum.
+A request is a JSON list of numbers, its answer their sum. Ends when its standard input does.
 """
+
 import json
 import struct
 import sys
 
 
-def read_exactly(stream, length):
-    data = stream.read(length)
-    return data if len(data) == length else None
+def read_packet(stream):
+    """Returns the next packet, or None at the end of the input."""
+    prefix = stream.read(4)
+    if len(prefix) < 4:
+        return None
+    (length,) = struct.unpack(">I", prefix)
+    return stream.read(length)
+
+
+def write_packet(stream, data):
+    stream.write(struct.pack(">I", len(data)) + data)
+    stream.flush()
 
 
 def main():
-    requests, replies = sys.stdin.buffer, sys.stdout.buffer
-    while (prefix := read_exactly(requests, 4)) is not None:
-        (length,) = struct.unpack(">I", prefix)
-        numbers = json.loads(read_exactly(requests, length))
-        reply = json.dumps(sum(numbers)).encode()
-        replies.write(struct.pack(">I", len(reply)) + reply)
-        replies.flush()
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    while (request := read_packet(requests)) is not None:
+        write_packet(answers, json.dumps(sum(json.loads(request))).encode())
 
 
 if __name__ == "__main__":
