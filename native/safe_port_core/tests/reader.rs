@@ -142,10 +142,11 @@ fn lines_are_cut_as_the_contract_says_whatever_the_cuts_and_limits() {
     }
 }
 
+type Case = (&'static [u8], &'static [(Kind, &'static [u8])]);
+
 #[test]
 fn the_corners_of_carriage_return_are_those_of_the_contract() {
     let mut random = Random(3);
-    type Case = (&'static [u8], &'static [(Kind, &'static [u8])]);
     let cases: [Case; 8] = [
         (b"abcde\r\n", &[(Kind::Eol, b"abcde")]),
         (b"ab\rcd\n", &[(Kind::Eol, b"ab\rcd")]),
