@@ -161,13 +161,13 @@ fn what_a_guardian_has_not_seen_waits_for_the_next_one() {
     drop(fake);
     assert_eq!(partly.rest(), [LinkEvent::GuardianDown]);
     let mut next = fakes.next();
-    assert_eq!((next.generation, link.generation()), (2, 2));
     let mut requests = Vec::new();
     for _ in 0..4 {
         let (request, fds) = next.request().expect("a request");
         assert!(matches!(request, Request::Spawn(_)) == (fds.len() == 4));
         requests.push(request);
     }
+    assert_eq!((next.generation, link.generation()), (2, 2));
     let [one, other] = unseen.each_ref().map(|port| port.id);
     assert_eq!(summary(&requests), [('s', one), ('s', other), ('c', one), ('k', other)]);
     next.send(&[Event::Ended { id: one }, Event::Ended { id: other }]);
