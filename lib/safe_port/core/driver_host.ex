@@ -3,7 +3,7 @@ defmodule SafePort.Core.DriverHost do
   # A driver in a process of its own: the host program, an ordinary port of ours, runs it and talks to us in frames. They
   # are described in native/safe_port_host/src/protocol.rs.
 
-  @behaviour SafePort.Core.DriverServer
+  @behaviour SafePort.Core.DriverBackend
 
   alias SafePort.Core.{Native, Options, Server, Signal}
 

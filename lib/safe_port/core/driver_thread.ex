@@ -2,7 +2,7 @@ defmodule SafePort.Core.DriverThread do
   @moduledoc false
   # A driver in this VM: its port process asks the runner through the NIF.
 
-  @behaviour SafePort.Core.DriverServer
+  @behaviour SafePort.Core.DriverBackend
 
   alias SafePort.Core.Native
 
