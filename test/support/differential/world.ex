@@ -19,21 +19,27 @@ defmodule SafePort.Test.Differential.World do
     deaths: %{},
     monitors: %{},
     results: [],
-    # Who is to get {port, :closed}, whether the program was told to talk, and whether nobody can tell any more.
+    # Who is to get {port, :closed}, what the program that talks is at, and whether nobody can tell any more.
     closers: [],
-    talking: false,
-    over: false
+    talk: :waits,
+    over: false,
+    # The monitor of a port that is a process, until it has fired.
+    monitor: nil
   ]
 
   @doc """
   Runs the sequence; returns the results of the operations, and for each actor its messages or why it died.
 
-  Ports are `:port`, processes their actors' names, references `:reference`.
+  Ports are `:port`, processes their actors' names, references `:reference`. Signals that are
+  `expected` to be seen may be on their way for a while.
   """
-  @spec run(module(), Sequence.t()) :: %{results: [term()], actors: %{Sequence.actor() => term()}}
-  def run(subject, sequence) do
+  @spec run(module(), Sequence.t(), map() | nil) :: %{
+          results: [term()],
+          actors: %{Sequence.actor() => term()}
+        }
+  def run(subject, sequence, expected \\ nil) do
     {pid, monitor} =
-      spawn_monitor(fn -> exit({:seen, subject |> start(sequence) |> perform_all() |> finish()}) end)
+      spawn_monitor(fn -> exit({:seen, subject |> start(sequence) |> perform_all() |> finish(expected)}) end)
 
     receive do
       {:DOWN, ^monitor, :process, ^pid, {:seen, seen}} -> seen
@@ -62,7 +68,8 @@ defmodule SafePort.Test.Differential.World do
       port: port,
       os_pid: os_pid,
       name: name,
-      actors: actors
+      actors: actors,
+      monitor: if(is_pid(port), do: Process.monitor(port))
     }
 
     if sequence.program == :deaf, do: await(fn -> subject.info(port, :input) == {:input, 2} end)
@@ -118,7 +125,7 @@ defmodule SafePort.Test.Differential.World do
   # The line that the program waits for.
   defp do_perform({:trigger, actor, at}, world) do
     {result, world} = ask(world, actor, fn -> world.subject.command(target(at, world), "go\n") end)
-    {result, %{world | talking: result == {:ok, true}}}
+    {result, if(result == {:ok, true} and world.talk == :waits, do: %{world | talk: :talks}, else: world)}
   end
 
   defp do_perform({:send, actor, at, message}, world) do
@@ -244,7 +251,7 @@ defmodule SafePort.Test.Differential.World do
   defp settle(world) do
     before = {world.deaths, open?(world)}
     world = Enum.reduce(living(world), world, &barrier/2)
-    world = world |> await_program() |> await_closed()
+    world = world |> await_program() |> await_closed() |> await_signals()
     if {world.deaths, open?(world)} == before, do: world, else: settle(world)
   end
 
@@ -268,13 +275,11 @@ defmodule SafePort.Test.Differential.World do
   end
 
   # The program has said what it has to say.
-  defp await_program(
-         %{sequence: %{program: {:talk, _text, _status}, options: options}, talking: true} = world
-       ) do
+  defp await_program(%{sequence: %{program: {:talk, _text, _status}, options: options}, talk: :talks} = world) do
     cond do
       :eof not in options ->
         await(fn -> not open?(world) end)
-        %{world | talking: false}
+        %{world | talk: :done}
 
       owner = owner(world) ->
         await(fn ->
@@ -282,11 +287,11 @@ defmodule SafePort.Test.Differential.World do
             ({world.port, :eof} in messages(world, owner) and not Proc.exists?(world.os_pid))
         end)
 
-        %{world | talking: false}
+        %{world | talk: :done}
 
       # Nobody can say when all is over.
       true ->
-        %{world | talking: false, over: true}
+        %{world | talk: :done, over: true}
     end
   end
 
@@ -305,6 +310,19 @@ defmodule SafePort.Test.Differential.World do
     %{world | closers: []}
   end
 
+  # A process is dead for those who ask before its links and monitors know.
+  defp await_signals(%{monitor: monitor} = world) when is_reference(monitor) do
+    if open?(world) do
+      world
+    else
+      receive do
+        {:DOWN, ^monitor, :process, _port, _reason} -> %{world | monitor: nil}
+      end
+    end
+  end
+
+  defp await_signals(world), do: world
+
   # An actor that dies meanwhile has no messages; the next round finds out.
   defp messages(world, actor) do
     {result, _world} = ask(world, actor, fn -> self() |> Process.info(:messages) |> elem(1) end)
@@ -321,19 +339,30 @@ defmodule SafePort.Test.Differential.World do
 
   ## The end
 
-  defp finish(world) do
+  defp finish(world, expected) do
     if open?(world), do: world.subject.close(world.port)
     world = settle(world)
     await(fn -> not open?(world) and world.port not in world.subject.list() end)
     end_program(world)
+    told = all_told(world, expected, 200)
+    for {_name, {actor, _monitor}} <- world.actors, do: Process.exit(actor.pid, :kill)
+    %{results: Enum.reverse(world.results), actors: told}
+  end
 
-    seen =
+  defp all_told(world, expected, turns) do
+    told =
       for name <- Sequence.actors(), into: %{} do
         {name, if(reason = world.deaths[name], do: {:died, normal(reason, world)}, else: told(world, name))}
       end
 
-    for {_name, {actor, _monitor}} <- world.actors, do: Process.exit(actor.pid, :kill)
-    %{results: Enum.reverse(world.results), actors: seen}
+    if expected == nil or told == expected.actors or turns == 0 do
+      told
+    else
+      receive do
+      after
+        1 -> all_told(world, expected, turns - 1)
+      end
+    end
   end
 
   # The deaf one does not notice that it is over.
@@ -390,7 +419,7 @@ defmodule SafePort.Test.Differential.World do
   defp normal({:os_pid, os_pid}, _world) when is_integer(os_pid), do: {:os_pid, :integer}
 
   defp normal({item, pids}, world) when item in [:links, :monitored_by],
-    do: {item, pids |> Enum.map(&normal(&1, world)) |> Enum.sort()}
+    do: {item, pids |> List.delete(self()) |> Enum.map(&normal(&1, world)) |> Enum.sort()}
 
   defp normal(tuple, world) when is_tuple(tuple),
     do: tuple |> Tuple.to_list() |> Enum.map(&normal(&1, world)) |> List.to_tuple()
