@@ -93,6 +93,7 @@ impl Guardian {
             outbox,
             wake,
         };
+        guardian.spawners.wake_for_news(Tree::BLIND);
         guardian.outbox.send(&[Event::Ready { os_pid: own_pid() as u32 }]);
         Ok(guardian)
     }
@@ -107,6 +108,8 @@ impl Guardian {
             self.hear_news(None);
             if deaths {
                 self.child_news.drain();
+            }
+            if deaths || Tree::BLIND {
                 self.bury_the_dead()?;
             }
             if requests && self.vm_gone.is_none() {
@@ -149,7 +152,7 @@ impl Guardian {
         for news in self.spawners.collect(dead) {
             let (News::Started(id, _) | News::Failed(id)) = news;
             if self.awaited.remove(&id) && self.awaited.is_empty() {
-                self.spawners.wake_for_news(self.vm_gone.is_some());
+                self.spawners.wake_for_news(Tree::BLIND || self.vm_gone.is_some());
             }
             match news {
                 News::Started(id, pid) => {
@@ -307,22 +310,10 @@ impl Guardian {
         let in_flight = self.spawners.in_flight();
         let pending = std::mem::take(&mut self.pending);
         let strikes: Vec<Strike> = pending.iter().map(|pending| pending.strike).collect();
-        match self.tree.strike(&strikes, &in_flight) {
-            Ok(results) => {
-                for (pending, result) in pending.iter().zip(results) {
-                    if let Some(ticket) = pending.ticket {
-                        self.answer(pending.strike.id, ticket, &result);
-                    }
-                }
-            }
-            Err(error) => {
-                // Out of descriptors, say. What belongs to an ending is repeated by its timers.
-                for pending in &pending {
-                    if let Some(ticket) = pending.ticket {
-                        let result = Err(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0)));
-                        self.answer(pending.strike.id, ticket, &result);
-                    }
-                }
+        let results = self.tree.strike(&strikes, &in_flight);
+        for (pending, result) in pending.iter().zip(results) {
+            if let Some(ticket) = pending.ticket {
+                self.answer(pending.strike.id, ticket, &result);
             }
         }
         self.chase();

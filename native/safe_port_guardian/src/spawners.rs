@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use safe_port_os::poll::Notify;
-use safe_port_os::process::Pid;
+use safe_port_os::process::{raise_descriptors, DescriptorLimit, Pid};
 use safe_port_os::spawn::Spawner;
 use safe_port_wire::{Event, PortId};
 
@@ -32,12 +32,16 @@ pub struct Spawners {
     desk: Arc<Desk>,
     outbox: Arc<Outbox>,
     threads: usize,
+    limit: Option<DescriptorLimit>,
 }
 
 impl Spawners {
     /// Without a thread yet. `wake` wakes the main thread when it has asked for that.
     pub fn new(outbox: Arc<Outbox>, wake: Arc<Notify>) -> Spawners {
-        Spawners { desk: Arc::new(Desk::new(wake)), outbox, threads: 0 }
+        // Jobs that wait have their descriptors here: that many ports may be opened at once must not depend on a limit
+        // that is meant for programs.
+        let limit = raise_descriptors();
+        Spawners { desk: Arc::new(Desk::new(wake)), outbox, threads: 0, limit }
     }
 
     /// Takes a job. The thread that does it answers to the VM.
@@ -82,9 +86,9 @@ impl Spawners {
     }
 
     fn hire(&mut self) {
-        let (desk, outbox) = (Arc::clone(&self.desk), Arc::clone(&self.outbox));
+        let (desk, outbox, limit) = (Arc::clone(&self.desk), Arc::clone(&self.outbox), self.limit);
         let thread = std::thread::Builder::new().name("spawner".into()).stack_size(256 * 1024);
-        match thread.spawn(move || work(&desk, &outbox)) {
+        match thread.spawn(move || work(&desk, &outbox, limit)) {
             Ok(_) => self.threads += 1,
             // With others at work the job waits for them.
             Err(error) if self.threads == 0 => self.refuse_all(&error),
@@ -102,8 +106,8 @@ impl Spawners {
 }
 
 /// One thread: job after job, for ever.
-fn work(desk: &Desk, outbox: &Outbox) {
-    let mut spawner = Spawner::default();
+fn work(desk: &Desk, outbox: &Outbox, limit: Option<DescriptorLimit>) {
+    let mut spawner = Spawner::new(limit);
     loop {
         let (job, slot) = desk.take();
         let id = job.id();

@@ -241,3 +241,19 @@ fn starts_that_hang_hold_up_nothing_else() {
     }
     fs::remove_file(path).expect("removed");
 }
+
+#[test]
+fn many_starts_at_once_need_no_more_descriptors_than_a_program_may_have() {
+    let guardian = env!("CARGO_BIN_EXE_safe_port_guardian");
+    let limited = ["/bin/sh", "-c", "ulimit -Sn 64; exec \"$0\" \"$@\"", guardian];
+    let mut vm = Vm::start_with(&limited, 0xfb << 56 | u64::from(std::process::id()), 1);
+    let (here, null) = (dir::current().expect("here"), dir::null().expect("null"));
+    let fds = [(null.as_fd(), 0), (null.as_fd(), 1), (null.as_fd(), 2)];
+    let ids: Vec<_> = (0..200).map(|_| vm.spawn(&command(&["/bin/true"]), here.as_fd(), &fds)).collect();
+    for id in ids {
+        assert!(vm.spawned(id).is_ok());
+    }
+    let mut port = vm.open(&shell("ulimit -n"));
+    assert_eq!(port.line(), "64", "what a program may have is as it was");
+    vm.die();
+}

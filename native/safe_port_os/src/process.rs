@@ -76,6 +76,31 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// How many descriptors a process may have, as it was before [`raise_descriptors`].
+#[derive(Clone, Copy, Debug)]
+pub struct DescriptorLimit(libc::rlimit);
+
+/// `setrlimit(2)`: allows this process as many descriptors as it may allow itself. Returns what was allowed before, for
+/// the programs it starts; `None` if nothing has changed.
+pub fn raise_descriptors() -> Option<DescriptorLimit> {
+    // SAFETY: plain data for which all zeros are valid.
+    let mut before: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes one rlimit.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut before) }).ok()?;
+    let raised = libc::rlimit { rlim_cur: before.rlim_max, ..before };
+    // SAFETY: the call reads one rlimit.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) }).ok()?;
+    (before.rlim_cur != before.rlim_max).then_some(DescriptorLimit(before))
+}
+
+impl DescriptorLimit {
+    /// `setrlimit(2)`: back to what it was. Safe between fork and exec.
+    pub(crate) fn restore(self) {
+        // SAFETY: the call reads one rlimit; lowering the soft limit closes nothing.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) };
+    }
+}
+
 /// `fork(2)`, for a process that has no other thread: `None` in the child.
 ///
 /// `EBUSY` if there are other threads: their locks would stay locked in the child.

@@ -49,24 +49,14 @@ pub fn peek() -> io::Result<Option<Ended>> {
     Ok(Pid::new(pid).map(|pid| ended(pid, status, &usage)))
 }
 
-/// `wait4(2)`: reaps a child that has ended, if any has.
-pub fn reap_any() -> io::Result<Option<Ended>> {
-    wait4(-1)
-}
-
 /// `wait4(2)`: reaps the child `pid` if it has ended. `None` if not, or if it is no child.
 pub fn reap(pid: Pid) -> io::Result<Option<Ended>> {
-    wait4(pid.get())
-}
-
-/// `wait4(2)` with the meaning of -1 included: any child.
-fn wait4(pid: i32) -> io::Result<Option<Ended>> {
     let mut status = 0;
     // SAFETY: plain data for which all zeros are valid.
     let mut usage: libc::rusage = unsafe { mem::zeroed() };
     let result = retry(|| {
         // SAFETY: the call writes one int and one rusage.
-        check(unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) })
+        check(unsafe { libc::wait4(pid.get(), &raw mut status, libc::WNOHANG, &raw mut usage) })
     });
     match result {
         Ok(pid) => Ok(Pid::new(pid).map(|pid| ended(pid, status, &usage))),

@@ -28,7 +28,7 @@ fn start(program: &Program, fds: Vec<(BorrowedFd<'_>, RawFd)>) -> Result<Pid, Fa
     signal::block_all();
     let root = File::open("/").expect("the root directory");
     let passed = Passed { working_dir: root.as_fd(), fds, cgroup: None };
-    Spawner::default().spawn(program, &passed, &Slot::default())
+    Spawner::new(None).spawn(program, &passed, &Slot::default())
 }
 
 /// Waits for it, without a timeout: the test runner has one.
@@ -150,7 +150,7 @@ fn a_child_is_in_its_slot_and_dies_with_the_thread_that_started_it() {
         let (root, slot) = (File::open("/").expect("the root directory"), Slot::default());
         let passed = Passed { working_dir: root.as_fd(), fds: Vec::new(), cgroup: None };
         let pid =
-            Spawner::default().spawn(&program(&["/bin/sleep", "600"]), &passed, &slot).expect("started");
+            Spawner::new(None).spawn(&program(&["/bin/sleep", "600"]), &passed, &slot).expect("started");
         assert_eq!((slot.pid(), slot.failure()), (Some(pid), None));
         pid
     });

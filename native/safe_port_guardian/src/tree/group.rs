@@ -46,7 +46,8 @@ impl Cgroup {
 }
 
 impl Tree {
-    /// Whether the end of a descendant that is no child goes unnoticed, so that one has to look from time to time.
+    /// Whether deaths go unnoticed, of descendants that are no children and of programs that are not known yet, so that one
+    /// has to look for them.
     pub const BLIND: bool = true;
 
     /// Without a port.
@@ -76,9 +77,16 @@ impl Tree {
         self.trunks.get(&id)?.leader
     }
 
-    /// A child that has ended. Its number may be used again already.
+    /// A program that has ended. Its number may be used again already.
+    ///
+    /// Programs are asked one by one: one that its spawner has not told of yet must not be reaped.
     pub fn next_death(&self) -> io::Result<Option<Ended>> {
-        wait::reap_any()
+        for pid in self.leaders.keys() {
+            if let Some(ended) = wait::reap(*pid)? {
+                return Ok(Some(ended));
+            }
+        }
+        Ok(None)
     }
 
     /// Forgets a child that has ended.
@@ -112,13 +120,13 @@ impl Tree {
     }
 
     /// Sends signals. For each strike whether anyone received one.
-    pub fn strike(&mut self, strikes: &[Strike], _in_flight: &[Pid]) -> io::Result<Vec<io::Result<()>>> {
+    pub fn strike(&mut self, strikes: &[Strike], _in_flight: &[Pid]) -> Vec<io::Result<()>> {
         let groups = strikes.iter().map(|strike| {
             let Strike { id, scope: Scope::Tree | Scope::Group, signals } = strike;
             let group = self.trunks.get(id).and_then(|trunk| trunk.group);
             let group = group.ok_or_else(|| io::Error::from_raw_os_error(errno::ESRCH))?;
             signals.iter().try_for_each(|number| signal::send_group(group, *number))
         });
-        Ok(groups.collect())
+        groups.collect()
     }
 }

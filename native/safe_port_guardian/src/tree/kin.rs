@@ -40,7 +40,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Whether the end of a descendant that is no child goes unnoticed, so that one has to look from time to time.
+    /// Whether deaths go unnoticed, of descendants that are no children and of programs that are not known yet, so that one
+    /// has to look for them.
     pub const BLIND: bool = false;
 
     /// Without a port.
@@ -133,11 +134,15 @@ impl Tree {
     /// Sends signals to all processes of one kind or another, after one look at all there are.
     ///
     /// For each strike whether anyone received a signal: if not, the error, `ESRCH` if there was nobody.
-    pub fn strike(&mut self, strikes: &[Strike], in_flight: &[Pid]) -> io::Result<Vec<io::Result<()>>> {
+    pub fn strike(&mut self, strikes: &[Strike], in_flight: &[Pid]) -> Vec<io::Result<()>> {
         let fast: Vec<bool> = strikes.iter().map(|strike| self.kill_fast(strike)).collect();
-        let members = self.members(in_flight)?;
-        let slow = strikes.iter().map(|strike| self.strike_one(strike, &members));
-        Ok(slow.zip(fast).map(|(slow, fast)| if fast { Ok(()) } else { slow }).collect())
+        let members = self.members(in_flight);
+        let slow = strikes.iter().map(|strike| match &members {
+            Ok(members) => self.strike_one(strike, members),
+            // Without /proc, or out of descriptors.
+            Err(_) => self.strike_group(strike),
+        });
+        slow.zip(fast).map(|(slow, fast)| if fast { Ok(()) } else { slow }).collect()
     }
 
     /// Ends what can be ended without a look at all processes, and without a chance to fork: the group, the cgroup.
@@ -175,6 +180,12 @@ impl Tree {
         }
         self.orphans.remember(&members);
         Ok(members)
+    }
+
+    /// What can be done without knowing any process but the program.
+    fn strike_group(&self, strike: &Strike) -> io::Result<()> {
+        let leader = self.leader(strike.id).ok_or_else(|| io::Error::from_raw_os_error(errno::ESRCH))?;
+        strike.signals.iter().try_for_each(|number| signal::send_group(leader, *number))
     }
 
     fn strike_one(&self, blow: &Strike, members: &HashMap<PortId, Vec<Process>>) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::close_all_but;
-use crate::process::{own_pid, Pid};
+use crate::process::{own_pid, DescriptorLimit, Pid};
 use crate::signal;
 
 #[cfg_attr(all(target_os = "linux", not(feature = "posix")), path = "child/vfork.rs")]
@@ -110,19 +110,19 @@ impl Slot {
 pub struct Spawner {
     stack: start::Stack,
     parent: libc::pid_t,
-}
-
-impl Default for Spawner {
-    fn default() -> Self {
-        Spawner { stack: start::Stack::default(), parent: own_pid() }
-    }
+    limit: Option<DescriptorLimit>,
 }
 
 impl Spawner {
+    /// Whose programs may have as many descriptors as `limit` says, or as many as this process.
+    pub fn new(limit: Option<DescriptorLimit>) -> Spawner {
+        Spawner { stack: start::Stack::default(), parent: own_pid(), limit }
+    }
+
     /// Starts `program` in a session of its own, with every signal at its default and none blocked.
     ///
     /// Returns when the program runs or could not be started. That takes as long as the file system needs for it; other
-    /// threads go on. A child that gave up remains to be reaped. All signals must be blocked in this thread, and none
+    /// threads go on. A child that gave up remains to be reaped if its slot has its number. All signals must be blocked in this thread, and none
     /// be ignored.
     pub fn spawn(&mut self, program: &Program, passed: &Passed<'_>, slot: &Slot) -> Result<Pid, Failure> {
         let pointers = |strings: &[CString]| -> Vec<*const c_char> {
@@ -149,6 +149,7 @@ impl Spawner {
             needed,
             kept,
             parent: self.parent,
+            limit: self.limit,
             slot,
         };
         let pid = start::start(&mut plan, &mut self.stack).map_err(|error| Failure {
@@ -179,6 +180,7 @@ struct Plan<'a> {
     /// The numbers that stay open, sorted.
     kept: Vec<RawFd>,
     parent: libc::pid_t,
+    limit: Option<DescriptorLimit>,
     slot: &'a Slot,
 }
 
@@ -223,6 +225,9 @@ impl Plan<'_> {
         }
         self.place()?;
         close_all_but(&self.kept);
+        if let Some(limit) = self.limit {
+            limit.restore();
+        }
         signal::unblock_all();
         Ok(())
     }

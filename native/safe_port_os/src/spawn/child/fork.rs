@@ -40,6 +40,8 @@ pub(super) fn start(plan: &mut Plan<'_>, _stack: &mut Stack) -> io::Result<Pid> 
     if let (Ok(4), Ok(4)) = (pipe::read(answer.as_fd(), &mut errno), pipe::read(answer.as_fd(), &mut stage)) {
         plan.slot.errno.store(i32::from_ne_bytes(errno), Ordering::Relaxed);
         plan.slot.stage.store(i32::from_ne_bytes(stage), Ordering::Release);
+        // Nobody else knows of it. SAFETY: takes integers and a null pointer; the child has nothing left but to end.
+        unsafe { libc::waitpid(pid.get(), std::ptr::null_mut(), 0) };
     }
     Ok(pid)
 }
