@@ -37,7 +37,8 @@ defmodule SafePort.House.BuildTest do
     built = Application.app_dir(:safe_port, "priv/native")
     for file <- @files, do: File.cp!(Path.join(built, file), Path.join([folder, "stub/built", file]))
 
-    link_programs(Path.join(folder, "programs"))
+    # Nothing may fall back on the Rust of this machine.
+    link_programs(Path.join(folder, "programs"), ~w(cargo rustc))
     script(Path.join(folder, "rust/cargo"), @cargo)
     script(Path.join(folder, "rust/rustc"), "#!/bin/sh\necho 'rustc 1.999.0 (a stub)'\n")
 
@@ -213,15 +214,6 @@ defmodule SafePort.House.BuildTest do
     do: stub |> Path.join("calls") |> File.read!() |> String.split("\n", trim: true) |> List.last()
 
   ## Programs
-
-  # All that is in PATH but Rust's, so that nothing falls back on the machine's.
-  defp link_programs(folder) do
-    for path <- "PATH" |> System.get_env() |> String.split(":"),
-        {:ok, names} <- [File.ls(path)],
-        name <- names,
-        name not in ["cargo", "rustc"],
-        do: File.ln_s(Path.expand(name, path), Path.join(folder, name))
-  end
 
   defp script(path, text) do
     File.write!(path, text)

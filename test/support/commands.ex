@@ -1,6 +1,6 @@
 defmodule SafePort.Test.Commands do
   @moduledoc """
-  Running mix on other projects than this one.
+  Running mix and other programs, on other projects and other machines than this one.
   """
 
   import ExUnit.Assertions
@@ -30,5 +30,17 @@ defmodule SafePort.Test.Commands do
           {String.t(), non_neg_integer()}
   def command(program, folder, arguments, env \\ []) do
     System.cmd(program, arguments, cd: folder, env: @unset ++ env, stderr_to_stdout: true)
+  end
+
+  @doc "Links all programs in PATH into `folder` but those named, for a PATH that has everything else."
+  @spec link_programs(Path.t(), [String.t()]) :: :ok
+  def link_programs(folder, without) do
+    for path <- "PATH" |> System.get_env() |> String.split(":"),
+        {:ok, names} <- [File.ls(path)],
+        name <- names -- without,
+        # The first one in PATH counts; a later link fails.
+        do: File.ln_s(Path.expand(name, path), Path.join(folder, name))
+
+    :ok
   end
 end
