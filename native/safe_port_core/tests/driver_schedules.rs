@@ -299,21 +299,18 @@ fn an_answer_reaches_a_listener_exactly_once() {
             replier.answer(Ok(7));
             replier.answer(Ok(8));
         });
-        match reply.spin(Duration::ZERO) {
-            Some(answer) => {
+        if let Some(answer) = reply.spin(Duration::ZERO) {
+            assert_eq!(answer, Ok(7));
+            assert!(reply.listen(|_| panic!("a second answer")).is_none());
+            answers.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let later = reply.listen(move |answer| {
                 assert_eq!(answer, Ok(7));
-                assert!(reply.listen(|_| panic!("a second answer")).is_none());
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            if let Some(answer) = later {
+                assert_eq!(answer, Ok(7));
                 answers.fetch_add(1, Ordering::Relaxed);
-            }
-            None => {
-                let later = reply.listen(move |answer| {
-                    assert_eq!(answer, Ok(7));
-                    count.fetch_add(1, Ordering::Relaxed);
-                });
-                if let Some(answer) = later {
-                    assert_eq!(answer, Ok(7));
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
             }
         }
         answering.join().unwrap();
