@@ -179,9 +179,9 @@ defmodule SafePort.Driver do
 
   ## Examples
 
-      iex> %{workers: %{lost: lost}} = SafePort.Driver.threads()
-      iex> lost
-      0
+      iex> %{workers: %{live: live}} = SafePort.Driver.threads()
+      iex> live in 0..64
+      true
   """
   @spec threads() :: %{workers: counts, job_workers: counts}
         when counts: %{live: non_neg_integer(), idle: non_neg_integer(), lost: non_neg_integer()}

@@ -4,6 +4,8 @@ defmodule SafePort.Core.DriverThread do
 
   @behaviour SafePort.Core.DriverBackend
 
+  require Logger
+
   alias SafePort.Core.Native
 
   @impl true
@@ -89,11 +91,9 @@ defmodule SafePort.Core.DriverThread do
 
   @impl true
   def close(handle, closed_to) do
-    if closed_to do
-      successor = :erlang.spawn(__MODULE__, :await_closed, [handle, self(), closed_to])
-      Native.driver_hand_over(handle, successor)
-    end
-
+    # Callers may still wait for answers, and the driver may have something for the log.
+    successor = :erlang.spawn(__MODULE__, :await_closed, [handle, self(), closed_to])
+    Native.driver_hand_over(handle, successor)
     Native.driver_close(handle, :flush)
   end
 
@@ -101,13 +101,12 @@ defmodule SafePort.Core.DriverThread do
   def await_closed(handle, port, closed_to) do
     # Asked for first, so that what we send comes after all other signs of the port's death (contract L14).
     monitor = Process.monitor(port)
+    # The port process may have heard already that the driver has stopped.
+    unless Native.driver_info(handle) == nil, do: await_closed(handle)
 
     receive do
-      {:DOWN, ^monitor, :process, ^port, _reason} -> :ok
+      {:DOWN, ^monitor, :process, ^port, _reason} -> if closed_to, do: send(closed_to, {port, :closed})
     end
-
-    await_closed(handle)
-    send(closed_to, {port, :closed})
   end
 
   defp await_closed(handle) do
@@ -118,8 +117,16 @@ defmodule SafePort.Core.DriverThread do
 
   defp closed?(handle) do
     case Native.driver_events(handle) do
-      [] -> false
-      events -> :closed in events or closed?(handle)
+      [] ->
+        false
+
+      events ->
+        Enum.each(events, &farewell/1)
+        :closed in events or closed?(handle)
     end
   end
+
+  defp farewell({:reply, pid, reference, answer}), do: send(pid, {reference, answer})
+  defp farewell({:log, text}), do: Logger.warning("SafePort driver: #{text}")
+  defp farewell(_event), do: :ok
 end

@@ -64,8 +64,8 @@ impl Term {
     /// Refused are terms nested deeper than [`MAX_DEPTH`], compressed terms and functions other than
     /// `&Module.name/arity`.
     pub fn decode(bytes: &[u8]) -> Result<Term, TermError> {
-        check::check(bytes)?;
-        eetf::Term::decode(bytes).map(Term::from).map_err(|error| TermError::new(error.to_string()))
+        let bytes = check::check(bytes)?;
+        eetf::Term::decode(&bytes[..]).map(Term::from).map_err(|error| TermError::new(error.to_string()))
     }
 
     /// Writes the term so that `binary_to_term/1` reads it.

@@ -133,8 +133,8 @@ fn a_panic_ends_the_port_with_its_message() {
     let mut host = Host::open(&trouble(), "trouble");
     assert_eq!(host.next(), "s\u{1}");
     host.send(&[b"c", TICKET, &[0, 0, 0, 1], CALLER, b"panic"]);
-    assert_eq!(host.next(), "fptrouble was asked for");
     assert_eq!(host.receive().unwrap(), [b"y", TICKET, b"p", b"trouble was asked for"].concat());
+    assert_eq!(host.next(), "fptrouble was asked for");
     assert_eq!(host.next(), "z");
     assert!(host.ends().success());
 }

@@ -6,8 +6,9 @@ use safe_port_driver::{export, BadArg, Driver, Key, PortHandle, StartError, Term
 
 /// The driver.
 pub struct Trouble {
-    /// Something to find again, or not, when it is stopped.
+    /// The last data that was no word.
     said: Vec<u8>,
+    panics_when_stopped: bool,
 }
 
 impl Trouble {
@@ -15,6 +16,7 @@ impl Trouble {
     fn make(&mut self, port: &PortHandle, word: &[u8]) -> bool {
         match word {
             b"panic" => panic!("trouble was asked for"),
+            b"panic when stopped" => self.panics_when_stopped = true,
             b"panic in a job" => port.run(Key::None, || -> () { panic!("trouble was asked for") }),
             b"block" => loop {
                 std::thread::park();
@@ -61,9 +63,13 @@ impl Driver for Trouble {
             b"enospc" => return Err(StartError::Errno(28)),
             _ => {}
         }
-        let mut trouble = Trouble { said: b"data".to_vec() };
+        let mut trouble = Trouble { said: b"data".to_vec(), panics_when_stopped: false };
         trouble.make(port, word);
         Ok(trouble)
+    }
+
+    fn stop(self, _port: &PortHandle) {
+        assert!(!self.panics_when_stopped, "trouble was asked for");
     }
 
     fn output(&mut self, port: &PortHandle, data: &[u8]) {
@@ -101,7 +107,11 @@ impl Driver for Trouble {
             }
             6 => {
                 let owner = port.pid_from_term(&term).ok_or(BadArg)?;
-                let made = port.create_port(owner, "made by trouble", Trouble { said: Vec::new() });
+                let made = port.create_port(
+                    owner,
+                    "made by trouble",
+                    Trouble { said: Vec::new(), panics_when_stopped: false },
+                );
                 Ok(Term::from(made.is_ok()))
             }
             7 => Ok(Term::from(f64::NAN)),

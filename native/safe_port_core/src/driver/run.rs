@@ -81,8 +81,9 @@ impl Port {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(Refusal::BadArg)) => Err(CallError::BadArg),
             Some(Err(Refusal::Panic(message))) => {
-                self.fail(Failure::Panic(message.clone()));
-                Err(CallError::Panic(message))
+                // The caller first: with the failure its port is gone.
+                reply.answer(Err(CallError::Panic(message.clone())));
+                return self.fail(Failure::Panic(message));
             }
             None => Err(CallError::Closed),
         });

@@ -1,7 +1,11 @@
 //! Checks that bytes are one well-formed term before the format's crate reads them.
 //!
 //! That crate trusts the counts it reads (a count of four billion items is allocated at once), recurses as deep as the
-//! term goes and stops with a panic at some tags. All three would take more down than the port.
+//! term goes and stops with a panic at some tags. All three would take more down than the port. It also takes atoms in
+//! Latin-1, as VMs before OTP 26 send them, for UTF-8: it is given those in UTF-8.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use super::TermError;
 
@@ -11,6 +15,7 @@ pub const MAX_DEPTH: usize = 256;
 pub(super) const MAX_ATOM_CHARACTERS: usize = 255;
 
 const VERSION: u8 = 131;
+const ATOM_UTF8: u8 = 118;
 
 /// What follows a tag.
 enum Body {
@@ -20,9 +25,9 @@ enum Body {
     Terms(u64),
 }
 
-/// Whether `bytes` are exactly one term that is safe to decode.
-pub(super) fn check(bytes: &[u8]) -> Result<(), TermError> {
-    let mut input = Input { bytes, at: 0 };
+/// If `bytes` are exactly one term that is safe to decode: these, without atoms in Latin-1.
+pub(super) fn check(bytes: &[u8]) -> Result<Cow<'_, [u8]>, TermError> {
+    let mut input = Input { bytes, at: 0, latin1: Vec::new() };
     if input.u8()? != VERSION {
         return Err(TermError::new(format!("a term begins with byte {VERSION}")));
     }
@@ -46,7 +51,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), TermError> {
         }
     }
     match bytes.len() - input.at {
-        0 => Ok(()),
+        0 => Ok(input.in_utf8()),
         rest => Err(TermError::new(format!("{rest} bytes follow the term"))),
     }
 }
@@ -54,6 +59,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), TermError> {
 struct Input<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Atoms that are not the same in UTF-8: where the tag is, and where the text.
+    latin1: Vec<(usize, Range<usize>)>,
 }
 
 impl<'a> Input<'a> {
@@ -69,8 +76,7 @@ impl<'a> Input<'a> {
             110 => self.u8().and_then(|bytes| self.skip(u64::from(bytes) + 1)),
             111 => self.u32().and_then(|bytes| self.skip(u64::from(bytes) + 1)),
             // ATOM, SMALL_ATOM in Latin-1, then both in UTF-8
-            100 | 118 => self.u16().and_then(|bytes| self.skip(bytes.into())),
-            115 | 119 => self.u8().and_then(|bytes| self.skip(bytes.into())),
+            100 | 115 | 118 | 119 => self.atom(tag),
             // STRING, BINARY, BIT_BINARY
             107 => self.u16().and_then(|bytes| self.skip(bytes.into())),
             109 => self.u32().and_then(|bytes| self.skip(bytes.into())),
@@ -98,14 +104,42 @@ impl<'a> Input<'a> {
 
     /// The atom of a node, then `bytes` bytes.
     fn node(&mut self, bytes: u64) -> Result<Body, TermError> {
-        let length = match self.u8()? {
-            100 | 118 => self.u16()?,
-            115 | 119 => self.u8()?.into(),
-            tag => {
-                return Err(TermError::new(format!("the node of a pid, port or reference is no atom: {tag}")))
-            }
-        };
-        self.skip(u64::from(length) + bytes)
+        let tag = self.u8()?;
+        if !matches!(tag, 100 | 115 | 118 | 119) {
+            return Err(TermError::new(format!("the node of a pid, port or reference is no atom: {tag}")));
+        }
+        self.atom(tag)?;
+        self.skip(bytes)
+    }
+
+    /// What follows the tag of an atom.
+    fn atom(&mut self, tag: u8) -> Result<Body, TermError> {
+        let start = self.at - 1;
+        let length = if matches!(tag, 100 | 118) { self.u16()? } else { self.u8()?.into() };
+        let text = self.take(length.into())?;
+        if matches!(tag, 100 | 115) && !text.is_ascii() {
+            self.latin1.push((start, self.at - text.len()..self.at));
+        }
+        Ok(Body::Leaf)
+    }
+
+    fn in_utf8(&self) -> Cow<'a, [u8]> {
+        let mut copied = 0;
+        let mut bytes = Vec::new();
+        for (start, text) in &self.latin1 {
+            // A character of Latin-1 is the code point of the same number.
+            let utf8: String = self.bytes[text.clone()].iter().map(|byte| char::from(*byte)).collect();
+            bytes.extend(&self.bytes[copied..*start]);
+            bytes.push(ATOM_UTF8);
+            bytes.extend((utf8.len() as u16).to_be_bytes());
+            bytes.extend(utf8.as_bytes());
+            copied = text.end;
+        }
+        if copied == 0 {
+            return Cow::Borrowed(self.bytes);
+        }
+        bytes.extend(&self.bytes[copied..]);
+        Cow::Owned(bytes)
     }
 
     fn bit_binary(&mut self) -> Result<Body, TermError> {
@@ -192,6 +226,15 @@ mod tests {
                 let _ = Term::decode(&bytes);
             }
         }
+    }
+
+    #[test]
+    fn atoms_in_latin1_are_read_as_such() {
+        // {'ä', 'Ã¤'}: the bytes of the second are "ä" in UTF-8.
+        let bytes = [131, 104, 2, 100, 0, 1, 228, 115, 2, 195, 164];
+        let term = Term::decode(&bytes).unwrap();
+        assert_eq!(term, Term::tuple([Term::atom("ä"), Term::atom("Ã¤")]));
+        assert_eq!(Term::decode(&term.encode().unwrap()), Ok(term));
     }
 
     #[test]

@@ -67,6 +67,8 @@ impl Drop for Made {
 struct State {
     /// The port process; after it, whoever waits for the port's end.
     server: Option<LocalPid>,
+    /// The pid that the port is known under: that of its process.
+    known: Option<LocalPid>,
     owner: LocalPid,
     /// The owner's number.
     connected: u64,
@@ -103,7 +105,11 @@ static PORTS: LazyLock<Mutex<HashMap<LocalPid, ResourceArc<DriverHandle>>>> = La
 
 /// Makes the port known under the pid of its process.
 pub fn publish(handle: &ResourceArc<DriverHandle>) {
-    let server = lock(&handle.state).server;
+    let server = {
+        let mut state = lock(&handle.state);
+        state.known = state.server;
+        state.server
+    };
     if let Some(server) = server {
         lock(&PORTS).insert(server, handle.clone());
     }
@@ -138,7 +144,15 @@ impl DriverHandle {
     }
 
     fn with(pids: Pids, owner: LocalPid, connected: u64, is_isolated: bool) -> DriverHandle {
-        let state = State { server: None, owner, connected, port: None, closed: false, monitors: Vec::new() };
+        let state = State {
+            server: None,
+            known: None,
+            owner,
+            connected,
+            port: None,
+            closed: false,
+            monitors: Vec::new(),
+        };
         DriverHandle {
             state: Mutex::new(state),
             outbox: Mutex::default(),
@@ -175,14 +189,14 @@ impl DriverHandle {
 
     /// Closes the port, which can no longer be found.
     pub fn close(&self, mode: CloseMode) {
-        let (port, server) = {
+        let (port, known) = {
             let mut state = lock(&self.state);
             state.closed = true;
-            (state.port.clone(), state.server)
+            (state.port.clone(), state.known.take())
         };
-        if let Some(server) = server {
+        if let Some(known) = known {
             // Dropped outside the lock.
-            let handle = lock(&PORTS).remove(&server);
+            let handle = lock(&PORTS).remove(&known);
             drop(handle);
         }
         if let Some(port) = port {
@@ -190,9 +204,10 @@ impl DriverHandle {
         }
     }
 
-    /// Whether the port process has something to pass on to the owner, or is at it.
+    /// Whether the port process has something to pass on to the owner, or is at it. Not once it has closed the port:
+    /// then there is no order to keep any more.
     pub fn is_behind(&self) -> bool {
-        lock(&self.outbox).told
+        lock(&self.outbox).told && !lock(&self.state).closed
     }
 
     /// The next events; none when that is all for now.
