@@ -99,8 +99,7 @@ defmodule SafePort.Conformance.CommandTest do
     file = Path.join(tmp_dir(), "ready")
     port = open_sh(subject, "exec <&-; echo > \"$2\"; read go < \"$1\"", packet: 4, argv: [gate, file])
     Proc.wait_until("input is closed", fn -> File.exists?(file) end)
-    assert subject.command(port, "")
-    assert_exit(port, :epipe)
+    assert write_until_end(subject, port, "") == [{:EXIT, :epipe}]
     open_gate(gate)
   end
 
@@ -230,8 +229,7 @@ defmodule SafePort.Conformance.CommandTest do
     port = open_sh(subject, script, [:binary, :line, :exit_status, argv: [gate, file]])
     assert_receive {^port, {:data, {:eol, "whole"}}}, 5_000
     Proc.wait_until("input is closed", fn -> File.exists?(file) end)
-    assert subject.command(port, "x")
-    assert_exit(port, :epipe)
+    assert write_until_end(subject, port) == [{:EXIT, :epipe}]
     assert gone?(subject, port)
     open_gate(gate)
   end

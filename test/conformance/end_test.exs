@@ -1,6 +1,8 @@
 defmodule SafePort.Conformance.EndTest do
   use SafePort.Test.Conformance, async: true
 
+  import SafePort.Test.Busy, only: [write_until_end: 2]
+
   # Section 6: the end of the program
 
   better "E1", "the end: Port tells the status before an unfinished line, SafePort after it", subject do
@@ -146,8 +148,7 @@ defmodule SafePort.Conformance.EndTest do
         {:os_pid, os_pid} = subject.info(port, :os_pid)
         Proc.wait_until("the program ended", fn -> not Proc.alive?(os_pid) end)
         await_line(port, "ready")
-        assert subject.command(port, "x")
-        assert_exit(port, :epipe)
+        assert write_until_end(subject, port) == [{:EXIT, :epipe}]
         open_gate(gate)
 
       SafePort ->
@@ -165,8 +166,7 @@ defmodule SafePort.Conformance.EndTest do
     assert port in subject.list()
     refute_received {^port, :eof}
 
-    assert subject.command(port, "x")
-    assert_exit(port, :epipe)
+    assert write_until_end(subject, port) == [{:EXIT, :epipe}]
   end
 
   same "E7", "after :eof the owner closes the port", subject do
@@ -262,8 +262,7 @@ defmodule SafePort.Conformance.EndTest do
         open_gate(gate)
         Proc.wait_until("the program ended", fn -> not Proc.alive?(os_pid) end)
         assert subject.info(port, :connected) == {:connected, self()}
-        assert subject.command(port, "x")
-        assert_exit(port, :epipe)
+        assert write_until_end(subject, port) == [{:EXIT, :epipe}]
 
       SafePort ->
         assert [{:EXIT, reason}] = trace(port)

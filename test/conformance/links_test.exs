@@ -50,8 +50,7 @@ defmodule SafePort.Conformance.LinksTest do
     gate = gate()
     port = open_sh(subject, "exec <&-; echo ready; read go < \"$1\"", [:binary, argv: [gate]])
     await_line(port, "ready")
-    subject.command(port, "x")
-    assert_exit(port, :epipe)
+    assert write_until_end(subject, port) == [{:EXIT, :epipe}]
     open_gate(gate)
   end
 

@@ -431,14 +431,13 @@ defmodule SafePort.Conformance.MessagesTest do
   end
 
   same "M13", "data is delivered however full the owner's mailbox is", subject do
-    port =
-      open_sh(subject, "head -c 3000000 /dev/zero | tr '\\0' '\\n'; echo", [:binary, :line, :exit_status])
+    port = open_sh(subject, "head -c 300000 /dev/zero | tr '\\0' '\\n'; echo", [:binary, :line, :exit_status])
 
     monitor = subject.monitor(port)
     # Nothing is taken from the mailbox until the port has ended.
     assert await_down(monitor) == :normal
     {:message_queue_len, length} = Process.info(self(), :message_queue_len)
-    assert length == 3_000_001 + 2
+    assert length == 300_001 + 2
     drop_messages(port)
   end
 

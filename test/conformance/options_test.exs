@@ -1,6 +1,8 @@
 defmodule SafePort.Conformance.OptionsTest do
   use SafePort.Test.Conformance, async: true
 
+  import SafePort.Test.Busy, only: [write_until_end: 2]
+
   # Section 2: the options of open/2
 
   ## In general
@@ -260,8 +262,7 @@ defmodule SafePort.Conformance.OptionsTest do
         {:os_pid, os_pid} = subject.info(port, :os_pid)
         Proc.await_gone(os_pid)
         assert subject.info(port, :connected) == {:connected, self()}
-        assert subject.command(port, "x")
-        assert_exit(port, :epipe)
+        assert write_until_end(subject, port) == [{:EXIT, :epipe}]
 
       SafePort ->
         assert trace(port) == [{:exit_status, 3}, {:EXIT, :normal}]
@@ -275,8 +276,7 @@ defmodule SafePort.Conformance.OptionsTest do
 
     case subject do
       Port ->
-        assert subject.command(port, "x")
-        assert_exit(port, :epipe)
+        assert write_until_end(subject, port) == [{:EXIT, :epipe}]
 
       SafePort ->
         assert trace(port, :eof) == [{:exit_status, 3}, :eof]

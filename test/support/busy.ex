@@ -72,4 +72,27 @@ defmodule SafePort.Test.Busy do
 
     status == :waiting and length == 0 and function != {Actor, :loop, 0}
   end
+
+  @doc """
+  Sends `data` to a program that has closed its input until the port ends; returns all that the port sends meanwhile.
+
+  Once will do, unless another program is being started just then: for a moment it has a copy of the input open.
+  """
+  @spec write_until_end(module(), port() | pid(), iodata()) :: [term()]
+  def write_until_end(subject, port, data \\ "x") do
+    monitor = subject.monitor(port)
+    true = subject.command(port, data)
+    write(subject, port, data, monitor)
+    trace(port)
+  end
+
+  defp write(subject, port, data, monitor) do
+    receive do
+      {:DOWN, ^monitor, _kind, _port, _reason} -> :ok
+    after
+      20 ->
+        raised(fn -> subject.command(port, data) end)
+        write(subject, port, data, monitor)
+    end
+  end
 end
