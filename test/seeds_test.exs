@@ -26,7 +26,7 @@ defmodule SafePort.SeedsTest do
     test "without :binary, data comes as a list of bytes" do
       port = SafePort.open({:spawn, "cat"}, [])
       SafePort.command(port, "hello")
-      assert_receive {^port, {:data, 'hello'}}, 5_000
+      assert_receive {^port, {:data, ~c"hello"}}, 5_000
       SafePort.close(port)
     end
 
@@ -61,7 +61,7 @@ defmodule SafePort.SeedsTest do
       assert SafePort.command(port, ["io", ?d, [?a, "ta"]], [:nosuspend]) == true
       assert SafePort.connect(port, self()) == true
       assert SafePort.info(port, :connected) == {:connected, self()}
-      assert SafePort.info(port)[:name] == 'cat'
+      assert SafePort.info(port)[:name] == ~c"cat"
       assert port in SafePort.list()
       assert receive_bytes(port, 10) == "dataiodata"
       assert SafePort.close(port) == true
@@ -77,8 +77,8 @@ defmodule SafePort.SeedsTest do
       owner = self()
 
       # Any process may send, but the message must name the owner.
-      spawn(fn -> send(port, {owner, {:command, ["li", 's', ?t]}}) end)
-      assert_receive {^port, {:data, 'list'}}, 5_000
+      spawn(fn -> send(port, {owner, {:command, ["li", ~c"s", ?t]}}) end)
+      assert_receive {^port, {:data, ~c"list"}}, 5_000
 
       new = spawn(fn -> receive do: (:end -> :ok) end)
       send(port, {owner, {:connect, new}})

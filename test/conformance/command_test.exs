@@ -13,7 +13,7 @@ defmodule SafePort.Conformance.CommandTest do
 
     for {data, expected} <- [
           {"binary", "binary"},
-          {'list', "list"},
+          {~c"list", "list"},
           {[?a, "b", [[?c], [[]], "d" | "e"], [], "" | "f"], "abcdef"},
           {[0, 127, 128, 255], <<0, 127, 128, 255>>},
           {[deep, ?x], "x"},
@@ -36,7 +36,7 @@ defmodule SafePort.Conformance.CommandTest do
           1.5,
           [256],
           [-1],
-          'größe→',
+          ~c"größe→",
           ["sent", :not],
           ["sent" | ?x],
           ["sent", [1.0]]
@@ -388,7 +388,7 @@ defmodule SafePort.Conformance.CommandTest do
           do: ask_and_wait(Actor.start(), subject, fn -> subject.command(port, [letter]) end)
 
     open_gate(gate)
-    assert port |> read_after(accepted, 8) |> to_charlist() |> Enum.sort() == 'abcdefgh'
+    assert port |> read_after(accepted, 8) |> to_charlist() |> Enum.sort() == ~c"abcdefgh"
     for answer <- answers, do: assert(await_answer(answer) == {:ok, true})
   end
 

@@ -40,7 +40,7 @@ defmodule SafePort.Conformance.FramingTest do
 
   same "I2", "a packet without content is empty", subject do
     assert packets(open_sh(subject, "printf '\\0\\0\\0\\1a\\0\\0'", [:binary, packet: 2])) == ["", "a", ""]
-    assert packets(open_sh(subject, "printf '\\0\\0\\0\\1a\\0\\0'", packet: 2)) == [[], 'a', []]
+    assert packets(open_sh(subject, "printf '\\0\\0\\0\\1a\\0\\0'", packet: 2)) == [[], ~c"a", []]
   end
 
   same "I2", "a packet may be longer than a read", subject do

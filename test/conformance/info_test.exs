@@ -21,9 +21,9 @@ defmodule SafePort.Conformance.InfoTest do
   same "Q2", "the name is the command, the file, or the descriptors, byte by byte", subject do
     for {name, expected} <- [
           {{:spawn, "cat  # ä"}, :erlang.binary_to_list("cat  # ä")},
-          {{:spawn, 'cat # ä'}, :erlang.binary_to_list("cat # ä")},
-          {{:spawn_executable, "/bin/cat"}, '/bin/cat'},
-          {{:spawn_executable, :"/bin/cat"}, '/bin/cat'}
+          {{:spawn, ~c"cat # ä"}, :erlang.binary_to_list("cat # ä")},
+          {{:spawn_executable, "/bin/cat"}, ~c"/bin/cat"},
+          {{:spawn_executable, :"/bin/cat"}, ~c"/bin/cat"}
         ] do
       port = open(subject, name)
       assert subject.info(port, :name) == {:name, expected}

@@ -9,7 +9,7 @@ defmodule SafePort.Conformance.MessagesTest do
 
   same "M1", "the owner sends data, closes, and gives the port away", subject do
     port = open(subject, {:spawn, "cat"}, [:binary])
-    assert send(port, {self(), {:command, ["da", 't', ?a]}}) == {self(), {:command, ["da", 't', ?a]}}
+    assert send(port, {self(), {:command, ["da", ~c"t", ?a]}}) == {self(), {:command, ["da", ~c"t", ?a]}}
     assert read(port, 4) == "data"
 
     send(port, {self(), {:connect, self()}})
@@ -327,7 +327,7 @@ defmodule SafePort.Conformance.MessagesTest do
 
     packets = for(_packet <- 1..800, do: next_packet(port))
 
-    for letter <- 'abco',
+    for letter <- ~c"abco",
         do: assert(for(<<^letter, number::16>> <- packets, do: number) == Enum.to_list(2..201))
 
     for answer <- others, do: await_answer(answer)

@@ -15,7 +15,7 @@ defmodule SafePort.Conformance.OpenFdTest do
 
   same "O16", "a closed descriptor is not noticed by reading", subject do
     port = open(subject, {:fd, 901, 901}, [:in])
-    assert subject.info(port, :name) == {:name, '901/901'}
+    assert subject.info(port, :name) == {:name, ~c"901/901"}
     assert subject.close(port)
     assert_exit(port, :normal)
   end
@@ -59,7 +59,7 @@ defmodule SafePort.Conformance.OpenFdTest do
 
     port = open(subject, {:fd, input, output}, [:in, line: 80])
     assert :prim_file.write(pipe.inside, "a line\n") == :ok
-    assert_receive {^port, {:data, {:eol, 'a line'}}}
+    assert_receive {^port, {:data, {:eol, ~c"a line"}}}
     subject.close(port)
     assert_exit(port, :normal)
   end

@@ -69,7 +69,7 @@ defmodule SafePort.Conformance.OpenStartTest do
   end
 
   same "O23", "a command may follow at once, also behind a large environment", subject do
-    large = for number <- 1..20, do: {'LARGE_#{number}', List.duplicate(?x, 10_000)}
+    large = for number <- 1..20, do: {~c"LARGE_#{number}", List.duplicate(?x, 10_000)}
     port = open(subject, {:spawn, "cat"}, [:binary, env: large])
     assert subject.command(port, "hello")
     assert read(port, 5) == "hello"

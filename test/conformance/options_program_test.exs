@@ -77,13 +77,13 @@ defmodule SafePort.Conformance.OptionsProgramTest do
 
   same "P12", "a variable is a pair of character lists; false and the empty list remove it", subject do
     changes = [
-      {'ONE', '1'},
-      {'TWO', '2'},
-      {'THREE', ['3', [?3]]},
-      {'TWO', false},
-      {'FOUR', '4'},
-      {'FOUR', []},
-      {'NEVER_THERE', false}
+      {~c"ONE", ~c"1"},
+      {~c"TWO", ~c"2"},
+      {~c"THREE", [~c"3", [?3]]},
+      {~c"TWO", false},
+      {~c"FOUR", ~c"4"},
+      {~c"FOUR", []},
+      {~c"NEVER_THERE", false}
     ]
 
     port =
@@ -97,19 +97,27 @@ defmodule SafePort.Conformance.OptionsProgramTest do
       :a,
       nil,
       %{},
-      {'A', 'b'},
+      {~c"A", ~c"b"},
       [:a],
-      ['A'],
-      [{'A'}],
-      [{'A', 'b', 'c'}],
-      [{'A', 'b'} | :c],
-      [{'A', nil}],
-      [{'A', true}]
+      [~c"A"],
+      [{~c"A"}],
+      [{~c"A", ~c"b", ~c"c"}],
+      [{~c"A", ~c"b"} | :c],
+      [{~c"A", nil}],
+      [{~c"A", true}]
     ]
 
     wrong =
       wrong ++
-        [[{'A', :b}], [{:A, 'b'}], [{nil, 'b'}], [{'A', 1}], [{1, 'b'}], [{'A', ['b', -1]}], [{'A', ["b"]}]]
+        [
+          [{~c"A", :b}],
+          [{:A, ~c"b"}],
+          [{nil, ~c"b"}],
+          [{~c"A", 1}],
+          [{1, ~c"b"}],
+          [{~c"A", [~c"b", -1]}],
+          [{~c"A", ["b"]}]
+        ]
 
     for env <- wrong do
       assert {env, raised(fn -> subject.open({:spawn, "cat"}, env: env) end)} == {env, ArgumentError}
@@ -117,7 +125,7 @@ defmodule SafePort.Conformance.OptionsProgramTest do
   end
 
   better "P12", "SafePort takes binaries too, and with them empty values", subject do
-    changes = [{"ONE", "1"}, {'TWO', "2"}, {"THREE", '3'}, {"EMPTY", ""}, {"HOME", false}]
+    changes = [{"ONE", "1"}, {~c"TWO", "2"}, {"THREE", ~c"3"}, {"EMPTY", ""}, {"HOME", false}]
     open = fn -> open(subject, {:spawn_executable, "/usr/bin/env"}, [:binary, :exit_status, env: changes]) end
 
     case subject do
@@ -134,7 +142,13 @@ defmodule SafePort.Conformance.OptionsProgramTest do
   end
 
   same "P13", "names hold neither = nor NUL, values may hold =", subject do
-    for env <- [[{'A=B', 'c'}], [{'=A', 'b'}], [{'=', 'b'}], [{'A\0', 'b'}], [{'A', 'b\0'}]] do
+    for env <- [
+          [{~c"A=B", ~c"c"}],
+          [{~c"=A", ~c"b"}],
+          [{~c"=", ~c"b"}],
+          [{~c"A\0", ~c"b"}],
+          [{~c"A", ~c"b\0"}]
+        ] do
       assert {env, raised(fn -> subject.open({:spawn, "cat"}, env: env) end)} == {env, ArgumentError}
     end
 
@@ -142,7 +156,7 @@ defmodule SafePort.Conformance.OptionsProgramTest do
       open(subject, {:spawn, ~S(printf %s "$A,$a")}, [
         :binary,
         :exit_status,
-        env: [{'A', 'b=c='}, {'a', 'other'}]
+        env: [{~c"A", ~c"b=c="}, {~c"a", ~c"other"}]
       ])
 
     assert result(port) == {"b=c=,other", 0}
@@ -154,7 +168,7 @@ defmodule SafePort.Conformance.OptionsProgramTest do
         :binary,
         :exit_status,
         args: ["/proc/self/environ"],
-        env: [{[], 'b'}]
+        env: [{[], ~c"b"}]
       ])
 
     {environment, 0} = result(port)
@@ -163,10 +177,10 @@ defmodule SafePort.Conformance.OptionsProgramTest do
 
   same "P14", "the last of several changes of a variable counts", subject do
     for {changes, expected} <- [
-          {[{'A', '1'}, {'A', '2'}], "2"},
-          {[{'A', '1'}, {'A', false}], "unset"},
-          {[{'A', false}, {'A', '2'}], "2"},
-          {[{'A', '1'}, {'A', []}, {'A', '3'}], "3"}
+          {[{~c"A", ~c"1"}, {~c"A", ~c"2"}], "2"},
+          {[{~c"A", ~c"1"}, {~c"A", false}], "unset"},
+          {[{~c"A", false}, {~c"A", ~c"2"}], "2"},
+          {[{~c"A", ~c"1"}, {~c"A", []}, {~c"A", ~c"3"}], "3"}
         ] do
       port = open(subject, {:spawn, ~S(printf %s "${A-unset}")}, [:binary, :exit_status, env: changes])
       assert {changes, result(port)} == {changes, {expected, 0}}
@@ -178,15 +192,15 @@ defmodule SafePort.Conformance.OptionsProgramTest do
       open(subject, {:spawn, ~S(printf %s "${A-unset}${B-unset}")}, [
         :binary,
         :exit_status,
-        env: [{'A', '1'}],
-        env: [{'B', '2'}]
+        env: [{~c"A", ~c"1"}],
+        env: [{~c"B", ~c"2"}]
       ])
 
     assert result(port) == {"unset2", 0}
   end
 
   same "P16", "characters of names and values are encoded as UTF-8", subject do
-    options = [:binary, :exit_status, args: ["/proc/self/environ"], env: [{'GRÖSSE', 'äß→'}]]
+    options = [:binary, :exit_status, args: ["/proc/self/environ"], env: [{~c"GRÖSSE", ~c"äß→"}]]
     {environment, 0} = result(open(subject, {:spawn_executable, "/bin/cat"}, options))
     assert "GRÖSSE=äß→" in String.split(environment, <<0>>)
   end
@@ -194,7 +208,7 @@ defmodule SafePort.Conformance.OptionsProgramTest do
   same "P17",
        "arguments are binaries, atoms or lists of characters, and reach the program as they are",
        subject do
-    args = ["a b", 'ä→', :atom, "", [], ['de', [?e, 'p']], <<0xFF, 0xFE>>, "*", "$HOME", nil]
+    args = ["a b", ~c"ä→", :atom, "", [], [~c"de", [?e, ~c"p"]], <<0xFF, 0xFE>>, "*", "$HOME", nil]
 
     port =
       open(subject, {:spawn_executable, "/usr/bin/printf"}, [:binary, :exit_status, args: ["[%s]" | args]])
@@ -232,7 +246,7 @@ defmodule SafePort.Conformance.OptionsProgramTest do
 
     assert {"/bin/sh|-c|" <> _rest, 0} = echo.([args])
     assert {"other|-c|" <> _rest, 0} = echo.([args, arg0: "other"])
-    assert {"ä|-c|" <> _rest, 0} = echo.([{:arg0, 'ä'}, args])
+    assert {"ä|-c|" <> _rest, 0} = echo.([{:arg0, ~c"ä"}, args])
     assert {"atom|-c|" <> _rest, 0} = echo.([{:arg0, :atom}, args])
     assert {"|-c|" <> _rest, 0} = echo.([args, arg0: ""])
     assert {"kept|-c|" <> _rest, 0} = echo.([{:arg0, "kept"}, {:args, ["-c", "exit 1"]}, args])

@@ -82,13 +82,13 @@ defmodule SafePort.Conformance.OptionsTest do
        "the defaults: a stream of lists, both directions, and nothing said of status or end of file",
        subject do
     port = open_sh(subject, "cat >/dev/null & printf 'abc\\n'; exit 3")
-    assert trace(port) == [{:data, 'abc\n'}, {:EXIT, :normal}]
+    assert trace(port) == [{:data, ~c"abc\n"}, {:EXIT, :normal}]
 
     port = open(subject, {:spawn, "cat"})
     assert subject.info(port, :parallelism) == {:parallelism, false}
     assert {:os_pid, os_pid} = subject.info(port, :os_pid)
     assert subject.command(port, "x")
-    assert_receive {^port, {:data, 'x'}}, 5_000
+    assert_receive {^port, {:data, ~c"x"}}, 5_000
     descriptors = Proc.descriptors(os_pid)
     assert Map.keys(descriptors) == [0, 1, 2]
     assert descriptors[2] == Proc.descriptors(Proc.vm())[2]
@@ -158,10 +158,10 @@ defmodule SafePort.Conformance.OptionsTest do
     assert packets(port) == [{:eol, "ab"}, {:noeol, "c"}]
 
     port = open_sh(subject, "printf 'ab\\nc'", [:line])
-    assert packets(port) == [{:eol, 'ab'}, {:noeol, 'c'}]
+    assert packets(port) == [{:eol, ~c"ab"}, {:noeol, ~c"c"}]
 
     port = open_sh(subject, "printf '\\1a\\0'", packet: 1)
-    assert packets(port) == ['a', []]
+    assert packets(port) == [~c"a", []]
 
     port = open(subject, {:spawn, "cat"})
     assert subject.command(port, ["a", ?b, [<<0xFF>>]])
@@ -208,7 +208,7 @@ defmodule SafePort.Conformance.OptionsTest do
     end
 
     port = open(subject, {:spawn, "echo a"}, [:nouse_stdio, :stderr_to_stdout, :use_stdio])
-    assert trace(port) == [{:data, 'a\n'}, {:EXIT, :normal}]
+    assert trace(port) == [{:data, ~c"a\n"}, {:EXIT, :normal}]
   end
 
   same "P20", "with :out only, nobody reads what the program writes to standard error", subject do

@@ -204,8 +204,11 @@ defmodule SafePort.Test.Ports do
   def raised(function) do
     {:returned, function.()}
   rescue
-    error -> if error.__struct__ == ErlangError, do: error.original, else: error.__struct__
+    error -> class(error)
   end
+
+  defp class(%ErlangError{original: original}), do: original
+  defp class(error), do: error.__struct__
 
   @doc "A folder for this test."
   @spec tmp_dir() :: String.t()
