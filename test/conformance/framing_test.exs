@@ -193,7 +193,6 @@ defmodule SafePort.Conformance.FramingTest do
   defp cut(data, size) when byte_size(data) <= size, do: [data]
 
   defp cut(data, size) do
-    <<piece::binary-size(size), rest::binary>> = data
-    [piece | cut(rest, size)]
+    [binary_part(data, 0, size) | cut(binary_part(data, size, byte_size(data) - size), size)]
   end
 end
