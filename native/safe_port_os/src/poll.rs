@@ -31,6 +31,11 @@ impl<'fd> PollFd<'fd> {
         self.raw.revents & (libc::POLLOUT | libc::POLLERR | libc::POLLNVAL) != 0
     }
 
+    /// Whether the number is that of no open descriptor.
+    pub fn is_closed(&self) -> bool {
+        self.raw.revents & libc::POLLNVAL != 0
+    }
+
     /// Whether the other end is gone.
     pub fn hung_up(&self) -> bool {
         self.raw.revents & (libc::POLLHUP | libc::POLLERR) != 0
@@ -45,7 +50,7 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
     #[cfg(not(target_vendor = "apple"))]
     let result = {
         let timeout = timeout.map(|timeout| libc::timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i32::MAX.into()),
             tv_nsec: timeout.subsec_nanos().into(),
         });
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
