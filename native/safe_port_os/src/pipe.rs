@@ -93,7 +93,7 @@ pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 
 /// `writev(2)`: writes the slices one after the other, as far as it goes. At most 1024 of them.
 ///
-/// Without a reader it is `EPIPE`, as for [`write`].
+/// Without a reader it is `EPIPE`, as for [`write()`].
 pub fn writev(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: `IoSlice` has the layout of `iovec` by its contract; the call only reads what the slices borrow.
