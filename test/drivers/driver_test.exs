@@ -170,6 +170,8 @@ defmodule SafePort.DriverTest do
         send(pid, :end)
         assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}, 5_000
         assert_receive {:died, ^pid}, 5_000
+        # The monitor is there until the callback has returned.
+        SafePort.control(port, 0, "")
         assert SafePort.info(port, :monitors) == {:monitors, []}
       end
 

@@ -34,10 +34,11 @@ defmodule SafePort.DriverFaultTest do
 
   test "a slow callback holds up its own port only", %{neighbour: neighbour} do
     port = open_driver("trouble", [:binary])
-    SafePort.command(port, "sleep")
+    SafePort.command(port, "wait at the gate")
     SafePort.command(port, "later")
     for _ <- 1..100, do: well?(neighbour)
     refute_received {^port, _}
+    SafePort.control(neighbour, 1, "open the gate")
     assert next(port) == {:data, "later"}
   end
 

@@ -262,14 +262,14 @@ defmodule SafePort.Core.DriverHost do
     Native.driver_close(link.handle, :flush)
     tell(link, <<?x, 0>>)
     # The host's port outlives us: until its driver has emptied its queue.
-    successor = :erlang.spawn(__MODULE__, :await_closed, [link.port, self(), closed_to])
+    successor = :erlang.spawn(__MODULE__, :await_closed, [link, self(), closed_to])
     send(link.port, {self(), {:connect, successor}})
     Process.unlink(link.port)
     :ok
   end
 
   @doc false
-  def await_closed(host, port, closed_to) do
+  def await_closed(%{port: host} = link, port, closed_to) do
     # Asked for first, so that what we send comes after all other signs of the port's death (contract L14).
     monitor = Process.monitor(port)
 
@@ -277,15 +277,26 @@ defmodule SafePort.Core.DriverHost do
       {:DOWN, ^monitor, :process, ^port, _reason} -> :ok
     end
 
-    await_end(host, Process.monitor(host))
+    await_end(host, Process.monitor(host), link)
     if closed_to, do: send(closed_to, {port, :closed})
   end
 
-  defp await_end(host, monitor) do
+  defp await_end(host, monitor, link) do
     receive do
-      {^host, {:data, "z"}} -> send(host, {self(), :close})
-      {:DOWN, ^monitor, :process, ^host, _reason} -> :ok
-      {^host, _frame} -> await_end(host, monitor)
+      {^host, {:data, "z"}} ->
+        send(host, {self(), :close})
+
+      # Callers may still wait for answers.
+      {^host, {:data, <<?y, _answer::binary>> = frame}} ->
+        {[{:reply, pid, reference, answer}], link} = event(frame, link)
+        send(pid, {reference, answer})
+        await_end(host, monitor, link)
+
+      {:DOWN, ^monitor, :process, ^host, _reason} ->
+        :ok
+
+      {^host, _frame} ->
+        await_end(host, monitor, link)
     end
   end
 

@@ -186,8 +186,18 @@ defmodule SafePort.Core.DriverServer do
 
   ## What the driver does
 
-  defp happen([event | rest], state), do: happen(rest, happens(event, state))
+  defp happen([event | rest], state) do
+    # Nothing after these is done any more, but callers get their answers.
+    if last?(event), do: Enum.each(rest, &answer/1)
+    happen(rest, happens(event, state))
+  end
+
   defp happen([], state), do: state
+
+  defp last?(event), do: event == :closed or match?({kind, _reason} when kind in [:failed, :exit], event)
+
+  defp answer({:reply, pid, reference, answer}), do: send(pid, {reference, answer})
+  defp answer(_event), do: :ok
 
   defp happens({:data, data}, state) do
     send(state.owner, {self(), {:data, form(data, state.binary)}})
@@ -220,8 +230,8 @@ defmodule SafePort.Core.DriverServer do
   defp happens({:busy, true}, state), do: state
   defp happens({:busy, false}, state), do: resume(state)
 
-  defp happens({:reply, pid, reference, answer}, state) do
-    send(pid, {reference, answer})
+  defp happens({:reply, _pid, _reference, _answer} = event, state) do
+    answer(event)
     state
   end
 

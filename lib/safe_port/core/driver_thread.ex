@@ -102,7 +102,8 @@ defmodule SafePort.Core.DriverThread do
     # Asked for first, so that what we send comes after all other signs of the port's death (contract L14).
     monitor = Process.monitor(port)
     # The port process may have heard already that the driver has stopped.
-    unless Native.driver_info(handle) == nil, do: await_closed(handle)
+    stopped = Native.driver_info(handle) == nil
+    unless closed?(handle) or stopped, do: await_closed(handle)
 
     receive do
       {:DOWN, ^monitor, :process, ^port, _reason} -> if closed_to, do: send(closed_to, {port, :closed})

@@ -45,7 +45,7 @@ pub use self::port::{
     BusyLimits, CloseMode, CommandError, CommandMode, ControlReply, Options, Port, PortInfo,
 };
 pub use self::registry::{DriverInfo, LoadRefusal, Loaded, UnloadMode, UnloadRefusal};
-pub use self::slot::{CallError, Reply};
+pub use self::slot::{Answer, CallError, Reply};
 
 use self::jobs::Jobs;
 use self::lane::Lane;

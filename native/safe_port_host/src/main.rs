@@ -107,19 +107,14 @@ fn serve(input: &mut impl Read, port: &Arc<Port>, owner: &Arc<Owner>) {
                 let mode = if force { CommandMode::Force } else { CommandMode::Queue };
                 let _ = port.command(vec![data.into()], caller, mode);
             }
+            // Answered by the thread that calls the driver, so that the answer is ahead of the port's end.
             Command::Control { ticket, op, caller, data } => {
-                let later = Arc::clone(owner);
-                let reply = port.control(op, data.into(), caller);
-                if let Some(reply) = reply.listen(move |reply| later.replied(ticket, &reply)) {
-                    owner.replied(ticket, &reply);
-                }
+                let owner = Arc::clone(owner);
+                port.control_to(op, data.into(), caller, move |reply| owner.replied(ticket, &reply));
             }
             Command::Call { ticket, op, caller, term } => {
-                let later = Arc::clone(owner);
-                let reply = port.call(op, term.into(), caller);
-                if let Some(reply) = reply.listen(move |reply| later.answered(ticket, &reply)) {
-                    owner.answered(ticket, &reply);
-                }
+                let owner = Arc::clone(owner);
+                port.call_to(op, term.into(), caller, move |reply| owner.answered(ticket, &reply));
             }
             Command::Close(mode) => port.close(mode),
             Command::Owner(pid) => owner.set_connected(pid),

@@ -1,5 +1,6 @@
 //! A driver for tests: on request it does what a driver must not do.
 
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use safe_port_driver::{export, BadArg, Driver, Key, PortHandle, StartError, Term};
@@ -21,6 +22,11 @@ impl Trouble {
             b"block" => loop {
                 std::thread::park();
             },
+            b"wait at the gate" => drop(GATE.1.wait_while(gate(), |open| !*open)),
+            b"open the gate" => {
+                *gate() = true;
+                GATE.1.notify_all();
+            }
             b"sleep" => std::thread::sleep(Duration::from_millis(300)),
             b"abort" => std::process::abort(),
             b"exit" => std::process::exit(3),
@@ -43,6 +49,13 @@ impl Trouble {
         }
         true
     }
+}
+
+/// Where ports wait for another port.
+static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+fn gate() -> MutexGuard<'static, bool> {
+    GATE.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[allow(unsafe_code)]

@@ -14,7 +14,7 @@ use super::lane::Lane;
 use super::lines::Lines;
 use super::poller::{Due, TimerKey};
 use super::registry::Driver;
-use super::slot::{slot, Replier, Reply};
+use super::slot::{slot, Answer, Replier, Reply};
 use super::sync::lock;
 use super::{Shared, Task};
 
@@ -304,11 +304,34 @@ impl Port {
         reply
     }
 
+    /// As [`control`](Port::control); `listener` gets the reply on the thread that calls the driver, before anything else
+    /// comes of the call.
+    pub fn control_to(
+        self: &Arc<Self>,
+        op: u32,
+        data: Bytes,
+        caller: u64,
+        listener: impl FnOnce(Answer<ControlReply>) + Send + 'static,
+    ) {
+        self.push(Job::Control { op, data, caller, reply: Replier::to(listener) });
+    }
+
     /// Calls the driver's `call` with a term in external term format; the reply is one too.
     pub fn call(self: &Arc<Self>, op: u32, term: Bytes, caller: u64) -> Reply<Bytes> {
         let (replier, reply) = slot();
         self.push(Job::Call { op, term, caller, reply: replier });
         reply
+    }
+
+    /// As [`call`](Port::call); `listener` gets the reply as that of [`control_to`](Port::control_to) does.
+    pub fn call_to(
+        self: &Arc<Self>,
+        op: u32,
+        term: Bytes,
+        caller: u64,
+        listener: impl FnOnce(Answer<Bytes>) + Send + 'static,
+    ) {
+        self.push(Job::Call { op, term, caller, reply: Replier::to(listener) });
     }
 
     /// Closes the port. Never blocks; [`Event::Closed`] says when it is done.

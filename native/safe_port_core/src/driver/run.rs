@@ -75,7 +75,7 @@ impl Port {
         result
     }
 
-    fn answer<T: Answer>(self: &Arc<Self>, reply: &Replier<T>, result: Option<Result<T, Refusal>>) {
+    fn answer<T: HasBytes>(self: &Arc<Self>, reply: &Replier<T>, result: Option<Result<T, Refusal>>) {
         reply.answer(match result {
             Some(Ok(answer)) if answer.bytes() > MAX_REPLY_BYTES => Err(CallError::TooLarge(answer.bytes())),
             Some(Ok(answer)) => Ok(answer),
@@ -297,17 +297,17 @@ impl Port {
 }
 
 /// An answer that has a size.
-trait Answer {
+trait HasBytes {
     fn bytes(&self) -> usize;
 }
 
-impl Answer for ControlReply {
+impl HasBytes for ControlReply {
     fn bytes(&self) -> usize {
         self.bytes.len()
     }
 }
 
-impl Answer for Bytes {
+impl HasBytes for Bytes {
     fn bytes(&self) -> usize {
         self.len()
     }

@@ -18,7 +18,8 @@ pub enum CallError {
     Panic(String),
 }
 
-type Answer<T> = Result<T, CallError>;
+/// The answer to a call.
+pub type Answer<T> = Result<T, CallError>;
 type Listener<T> = Box<dyn FnOnce(Answer<T>) + Send>;
 
 struct Slot<T> {
@@ -46,6 +47,12 @@ pub(super) fn slot<T>() -> (Replier<T>, Reply<T>) {
 }
 
 impl<T> Replier<T> {
+    /// One whose answer is handed to `listener`, on the thread that answers.
+    pub fn to(listener: impl FnOnce(Answer<T>) + Send + 'static) -> Replier<T> {
+        let state = Mutex::new(State::Waiting(Some(Box::new(listener))));
+        Replier(Arc::new(Slot { state, answered: AtomicBool::new(false) }))
+    }
+
     /// Answers. Only the first answer counts.
     pub fn answer(&self, answer: Answer<T>) {
         let mut state = lock(&self.0.state);

@@ -107,30 +107,36 @@ fn driver_call<'a>(
 
 /// `Native.driver_control_for/5`: as `driver_control/4` in the port process, for `caller`, who gets the answer.
 #[rustler::nif]
-fn driver_control_for<'a>(
-    env: Env<'a>,
+fn driver_control_for(
+    env: Env,
     handle: ResourceArc<DriverHandle>,
     caller: LocalPid,
-    reference: Reference<'a>,
+    reference: Reference,
     op: u32,
-    data: Binary<'a>,
+    data: Binary,
 ) -> Atom {
-    let call = |port: &Arc<Port>, caller| port.control(op, Bytes::from(data.as_slice()), caller);
-    ask_for(env, &handle, caller, reference, call, Answer::Control)
+    let Some(port) = handle.port() else { return atoms::closed() };
+    let answering = Answering::new(&handle, caller, reference);
+    let answer = move |answer| answering.answer(Answer::Control(answer));
+    port.control_to(op, Bytes::from(data.as_slice()), terms::number(env, caller), answer);
+    atoms::wait()
 }
 
 /// `Native.driver_call_for/5`: as `driver_control_for/5`, with a term.
 #[rustler::nif]
-fn driver_call_for<'a>(
-    env: Env<'a>,
+fn driver_call_for(
+    env: Env,
     handle: ResourceArc<DriverHandle>,
     caller: LocalPid,
-    reference: Reference<'a>,
+    reference: Reference,
     op: u32,
-    term: Term<'a>,
+    term: Term,
 ) -> Atom {
-    let call = |port: &Arc<Port>, caller| port.call(op, external(term), caller);
-    ask_for(env, &handle, caller, reference, call, Answer::Call)
+    let Some(port) = handle.port() else { return atoms::closed() };
+    let answering = Answering::new(&handle, caller, reference);
+    let answer = move |answer| answering.answer(Answer::Call(answer));
+    port.call_to(op, external(term), terms::number(env, caller), answer);
+    atoms::wait()
 }
 
 fn external(term: Term) -> Bytes {
@@ -159,7 +165,16 @@ fn ask<'a, T: Send + 'static>(
             handle.patience.succeeded();
         }
     }
-    let answer = answer.or_else(|| listen(handle, env.pid(), reference, reply, wrap, start));
+    let answer = answer.or_else(|| {
+        let answering = Answering::new(handle, env.pid(), reference);
+        reply.listen(move |answer| {
+            if start.elapsed() < AWAKE / 2 {
+                // It would have been here in time.
+                answering.handle.patience.succeeded();
+            }
+            answering.answer(wrap(answer));
+        })
+    });
     let Some(answer) = answer else { return atoms::wait().encode(env) };
     let answer = terms::answer(env, &wrap(answer));
     if handle.is_behind() && handle.owner() == env.pid() {
@@ -169,56 +184,29 @@ fn ask<'a, T: Send + 'static>(
     }
 }
 
-fn ask_for<'a, T: Send + 'static>(
-    env: Env<'a>,
-    handle: &ResourceArc<DriverHandle>,
+/// A caller that waits for `{reference, answer}`.
+struct Answering {
+    handle: ResourceArc<DriverHandle>,
     caller: LocalPid,
-    reference: Reference<'a>,
-    call: impl FnOnce(&Arc<Port>, u64) -> Reply<T>,
-    wrap: fn(Result<T, CallError>) -> Answer,
-) -> Atom {
-    let Some(port) = handle.port() else { return atoms::closed() };
-    let reply = call(&port, terms::number(env, caller));
-    if let Some(answer) = listen(handle, caller, reference, reply, wrap, Instant::now()) {
-        // Through the events like all others: the port process is awake anyway.
-        let own = OwnedEnv::new();
-        let reference = own.save(reference);
-        report(
-            handle,
-            Happening::Reply { to: caller, from: From { env: own, reference }, reply: wrap(answer) },
-        );
-        tell(env, handle);
-    }
-    atoms::wait()
+    from: From,
 }
 
-/// Has `caller` sent `{reference, answer}` when the answer comes. The answer if it is here.
-fn listen<T: Send + 'static>(
-    handle: &ResourceArc<DriverHandle>,
-    caller: LocalPid,
-    reference: Reference,
-    reply: Reply<T>,
-    wrap: fn(Result<T, CallError>) -> Answer,
-    start: Instant,
-) -> Option<Result<T, CallError>> {
-    let mut own = OwnedEnv::new();
-    let (handle, reference) = (handle.clone(), own.save(reference));
-    reply.listen(move |answer| {
-        if start.elapsed() < AWAKE / 2 {
-            // It would have been here in time.
-            handle.patience.succeeded();
-        }
-        let answer = wrap(answer);
+impl Answering {
+    fn new(handle: &ResourceArc<DriverHandle>, caller: LocalPid, reference: Reference) -> Answering {
+        let env = OwnedEnv::new();
+        let reference = env.save(reference);
+        Answering { handle: handle.clone(), caller, from: From { env, reference } }
+    }
+
+    /// On a thread of the runner.
+    fn answer(self, reply: Answer) {
+        let Answering { handle, caller: to, mut from } = self;
         if handle.is_behind() {
             // What the driver has sent before goes first (contract M11).
-            report(
-                &handle,
-                Happening::Reply { to: caller, from: From { env: own, reference }, reply: answer },
-            );
+            report(&handle, Happening::Reply { to, from, reply });
         } else {
-            let _ = own.send_and_clear(&caller, |env| {
-                (reference.load(env), terms::answer(env, &answer)).encode(env)
-            });
+            let message = |env| (from.reference.load(env), terms::answer(env, &reply)).encode(env);
+            let _ = from.env.send_and_clear(&to, message);
         }
-    })
+    }
 }
