@@ -33,9 +33,9 @@ impl Owner {
 
     /// Blocks while the VM does not read: only this port waits for it.
     fn send(&self, frame: &[u8]) {
-        let length = (frame.len() as u32).to_be_bytes();
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        if output.write_all(&length).and_then(|()| output.write_all(frame)).is_err() {
+        // In one piece: a small frame is written whole or not at all, should the process end meanwhile.
+        if output.write_all(frame).is_err() {
             let _ = self.end.try_send(());
         }
     }

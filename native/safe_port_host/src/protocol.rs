@@ -151,8 +151,15 @@ fn errno_name(number: i32) -> &'static str {
     errno::name(number).unwrap_or("unknown")
 }
 
+/// A frame of these parts, its length in front.
 fn frame(parts: &[&[u8]]) -> Vec<u8> {
-    parts.concat()
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut frame = Vec::with_capacity(4 + length);
+    frame.extend((length as u32).to_be_bytes());
+    for part in parts {
+        frame.extend_from_slice(part);
+    }
+    frame
 }
 
 /// A port's event; `None` for what the VM knows by itself.
