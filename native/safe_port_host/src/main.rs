@@ -34,6 +34,15 @@ const MAX_FRAME_BYTES: usize = 1 << 30;
 /// How long a driver has for its last callbacks when the VM lets go of it. The guardian's patience is longer.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// Why the host ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The driver has stopped.
+    Stopped,
+    /// The VM no longer talks, or no longer listens.
+    LetGo,
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,16 +61,19 @@ fn run() -> io::Result<()> {
     };
     let built_in = if open.path.is_empty() { built_in() } else { Vec::new() };
     let runner = Runner::new(Config::default(), &built_in)?;
-    let (end, ended) = bounded(1);
+    let (end, ended) = bounded(2);
     let owner = Arc::new(Owner::new(output, &open, end.clone()));
     match start(&runner, open, &owner) {
         Ok(port) => {
             std::thread::Builder::new().name("sp_host_input".to_owned()).spawn(move || {
                 serve(&mut input, &port, &owner);
-                let _ = end.try_send(());
+                let _ = end.try_send(End::LetGo);
             })?;
             // Never an error: the owner has a sender.
-            let _ = ended.recv();
+            if ended.recv() == Ok(End::LetGo) {
+                // Its driver is being stopped, which takes as long as its present callback.
+                let _ = ended.recv_timeout(FAREWELL);
+            }
         }
         Err(refused) => owner.refused(&refused),
     }

@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use safe_port_core::driver::{Bytes, CallError, ControlReply, Event, Events, Pids, Port, PortInfo};
 
 use crate::protocol::{self, Open, Refused};
+use crate::End;
 
 /// Sends everything on as frames.
 pub struct Owner {
@@ -17,11 +18,11 @@ pub struct Owner {
     connected: AtomicU64,
     monitors: AtomicU64,
     /// Told when the driver has stopped, or the VM no longer listens.
-    end: Sender<()>,
+    end: Sender<End>,
 }
 
 impl Owner {
-    pub fn new(output: File, open: &Open, end: Sender<()>) -> Owner {
+    pub fn new(output: File, open: &Open, end: Sender<End>) -> Owner {
         Owner {
             output: Mutex::new(output),
             pids: Pids::new(&open.node, open.creation),
@@ -36,7 +37,7 @@ impl Owner {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         // In one piece: a small frame is written whole or not at all, should the process end meanwhile.
         if output.write_all(frame).is_err() {
-            let _ = self.end.try_send(());
+            let _ = self.end.try_send(End::LetGo);
         }
     }
 
@@ -71,7 +72,7 @@ impl Events for Owner {
             self.send(&frame);
         }
         if event == Event::Closed {
-            let _ = self.end.try_send(());
+            let _ = self.end.try_send(End::Stopped);
         }
     }
 
