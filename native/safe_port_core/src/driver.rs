@@ -27,6 +27,7 @@ mod registry;
 mod run;
 mod slot;
 mod sync;
+mod types;
 
 use std::io;
 use std::path::PathBuf;
@@ -41,11 +42,10 @@ pub use self::events::{Event, Events, Failure, Reason, StartRefusal};
 pub use self::patience::Patience;
 pub use self::pids::Pids;
 pub use self::pool::Crew;
-pub use self::port::{
-    BusyLimits, CloseMode, CommandError, CommandMode, ControlReply, Options, Port, PortInfo,
-};
+pub use self::port::Port;
 pub use self::registry::{DriverInfo, LoadRefusal, Loaded, UnloadMode, UnloadRefusal};
 pub use self::slot::{Answer, CallError, Reply};
+pub use self::types::{BusyLimits, CloseMode, CommandError, CommandMode, ControlReply, Options, PortInfo};
 
 use self::jobs::Jobs;
 use self::lane::Lane;

@@ -1,6 +1,6 @@
 //! Whether commands have to wait: because the driver says so, or because too many wait for it already.
 
-use super::port::BusyLimits;
+use super::types::BusyLimits;
 
 /// The two reasons, and what the second one is judged by.
 pub(super) struct Busy {

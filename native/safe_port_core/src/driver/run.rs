@@ -9,9 +9,10 @@ use safe_port_driver::Bytes;
 use super::events::Event;
 use super::host::Handle;
 use super::poller::interest;
-use super::port::{CloseMode, ControlReply, Job, Phase, Port};
+use super::port::{Job, Phase, Port};
 use super::slot::{CallError, Replier};
 use super::sync::lock;
+use super::types::{CloseMode, ControlReply};
 use super::MAX_REPLY_BYTES;
 
 impl Port {
