@@ -163,9 +163,9 @@ impl Opened {
     }
 }
 
-/// A runner that gives callbacks little time.
+/// A runner that gives callbacks less time than usual, but enough to print where a panic came from.
 pub fn runner(libraries: &[Library]) -> Runner {
-    Runner::new(Config { stuck_after: Duration::from_millis(50) }, libraries).unwrap()
+    Runner::new(Config { stuck_after: Duration::from_secs(2) }, libraries).unwrap()
 }
 
 static SCRIPTS: AtomicU64 = AtomicU64::new(1);
