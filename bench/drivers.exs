@@ -31,7 +31,9 @@ defmodule Bench.Drivers do
     ]
   end
 
-  defp program(module, options), do: module.open({:spawn_executable, program("echo")}, [{:packet, 4} | options])
+  defp program(module, options),
+    do: module.open({:spawn_executable, program("echo")}, [{:packet, 4} | options])
+
   defp driver(options), do: SafePort.open({:spawn_driver, "echo"}, options)
   defp host(options), do: SafePort.open({:spawn_driver, "echo"}, [{:isolation, :process} | options])
 
