@@ -6,7 +6,7 @@ mod support;
 use safe_port_os::errno::{EINVAL, ESRCH};
 use safe_port_os::signal::{SIGKILL, SIGTERM};
 use safe_port_wire::{Ending, PortId, Target};
-use support::{open_family, shell, survivors, tag, wait_for_sleeps, Vm, FAMILY, QUICK};
+use support::{is_sleep, open_family, shell, survivors, tag, wait_for, wait_for_sleeps, Vm, FAMILY, QUICK};
 
 const SLOW: Ending = Ending { eof_timeout_ms: Some(3_600_000), ..QUICK };
 
@@ -17,11 +17,17 @@ fn a_signal_reaches_the_program_alone() {
         "trap 'echo USR1' USR1; sleep 600.{tag} & echo ready; while :; do wait; done"
     )));
     assert_eq!(port.line(), "ready");
+    // A program that is just being executed has no command line to be found by.
+    wait_for(&tag, two_with_a_sleep);
     assert_eq!(vm.signal(port.id, libc::SIGUSR1, Target::Leader), 0);
     assert_eq!(port.line(), "USR1");
     // Its child would have died of it.
-    assert_eq!(survivors(&tag).len(), 2);
+    wait_for(&tag, two_with_a_sleep);
     vm.die();
+}
+
+fn two_with_a_sleep(found: &[String]) -> bool {
+    found.len() == 2 && found.iter().filter(|process| is_sleep(process)).count() == 1
 }
 
 #[test]
@@ -58,7 +64,7 @@ fn a_signal_reaches_the_whole_tree() {
     let (mut vm, tag) = (Vm::start(), tag());
     let port = open_family(&mut vm, &tag, SLOW);
     assert_eq!(vm.signal(port.id, 0, Target::Tree), 0);
-    assert_eq!(survivors(&tag).len(), FAMILY);
+    wait_for(&tag, |found| found.len() == FAMILY);
     assert_eq!(vm.signal(port.id, SIGKILL, Target::Tree), 0);
     assert_eq!(vm.exited(port.id).0, SIGKILL);
     vm.ended(port.id);
