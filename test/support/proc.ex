@@ -77,9 +77,14 @@ defmodule SafePort.Test.Proc do
     for signal <- 1..64, Bitwise.band(mask, Bitwise.bsl(1, signal - 1)) != 0, do: signal
   end
 
-  @doc "The arguments that the program was started with."
+  @doc "The arguments that the program was started with; none if it is gone."
   @spec arguments(pos_integer()) :: [String.t()]
-  def arguments(os_pid), do: entries("/proc/#{os_pid}/cmdline")
+  def arguments(os_pid) do
+    case File.read("/proc/#{os_pid}/cmdline") do
+      {:ok, text} -> split(text)
+      {:error, _gone} -> []
+    end
+  end
 
   @doc "The environment that the program was started with, as sorted `NAME=value` entries, without the tests' tag."
   @spec environment(pos_integer() | String.t()) :: [String.t()]
@@ -90,7 +95,8 @@ defmodule SafePort.Test.Proc do
     |> Enum.sort()
   end
 
-  defp entries(file), do: file |> File.read!() |> String.split(<<0>>) |> Enum.drop(-1)
+  defp entries(file), do: file |> File.read!() |> split()
+  defp split(text), do: text |> String.split(<<0>>) |> Enum.drop(-1)
 
   @doc "The open descriptors of a process, each with what it refers to."
   @spec descriptors(pos_integer()) :: %{non_neg_integer() => String.t()}
@@ -160,13 +166,26 @@ defmodule SafePort.Test.Proc do
       reraise "#{Exception.message(error)}: #{inspect(survivors)}", __STACKTRACE__
   end
 
-  defp tagged(tag) do
-    for name <- File.ls!("/proc"),
-        name =~ ~r/^\d+$/,
-        {:ok, environment} <- [File.read("/proc/#{name}/environ")],
-        String.contains?(environment, "#{@tag_variable}=#{tag}" <> <<0>>),
-        do: int(name)
+  defp tagged(tag), do: with_variable(@tag_variable, tag)
+
+  @doc """
+  The programs that were started with this environment variable.
+
+  One that is being executed has no environment for a moment, and a zombie has none.
+  """
+  @spec with_variable(String.t(), String.t()) :: [pos_integer()]
+  def with_variable(name, value) do
+    for os_pid <- all(),
+        {:ok, environment} <- [File.read("/proc/#{os_pid}/environ")],
+        String.contains?(environment, "#{name}=#{value}" <> <<0>>),
+        do: os_pid
   end
+
+  @doc "All processes for which `fun` is true of their `stat/1`."
+  @spec filter((map() -> boolean())) :: [pos_integer()]
+  def filter(fun), do: for(os_pid <- all(), stat = stat(os_pid), fun.(stat), do: os_pid)
+
+  defp all, do: for(name <- File.ls!("/proc"), name =~ ~r/^\d+$/, do: int(name))
 
   defp int(text), do: String.to_integer(text)
 end
