@@ -47,6 +47,12 @@ defmodule SafePort.House.PathDependencyTest do
     assert mix!(folder, ["run", "-e", "Second.run()"]) == "answer from #{folder}\n"
   end
 
+  test "answers in iex at once", %{tmp_dir: folder} do
+    assert {output, 0} = command("/bin/sh", folder, ["-c", "echo 'Second.run()' | iex -S mix"])
+    assert output =~ "answer from #{folder}\n"
+    refute output =~ "warning"
+  end
+
   test "is released in the environment prod and runs from another folder, without the sources", %{
     tmp_dir: folder
   } do
