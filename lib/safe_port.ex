@@ -173,7 +173,7 @@ defmodule SafePort do
       iex> port = SafePort.open({:spawn, "cat"}, [])
       iex> info = SafePort.info(port)
       iex> {info[:name], info[:connected] == self(), is_integer(info[:os_pid])}
-      {'cat', true, true}
+      {~c"cat", true, true}
   """
   @spec info(port_or_name()) :: keyword() | nil
   def info(port), do: Client.info(port)

@@ -15,7 +15,7 @@ defmodule SafePort.DriverTest do
 
   describe "open/2" do
     test "knows no driver of an unknown or empty name" do
-      for name <- ["nobody", "", " trouble", 'nobody at all'] do
+      for name <- ["nobody", "", " trouble", ~c"nobody at all"] do
         assert_raise ArgumentError, ~r/name of a driver/, fn -> SafePort.open({:spawn_driver, name}, []) end
       end
     end
@@ -55,7 +55,7 @@ defmodule SafePort.DriverTest do
       end
 
       test "gets data as a list of bytes unless the port is binary", %{isolation: isolation} do
-        for {options, data} <- [{[:binary], "ab"}, {[], 'ab'}] do
+        for {options, data} <- [{[:binary], "ab"}, {[], ~c"ab"}] do
           port = open_driver("trouble", [{:isolation, isolation} | options])
           assert SafePort.command(port, ["a", ?b])
           assert next(port) == {:data, data}
@@ -65,7 +65,7 @@ defmodule SafePort.DriverTest do
       end
 
       test "sends a header as list cells in front", %{isolation: isolation} do
-        for {options, data} <- [{[:binary], [?h, ?d | "data"]}, {[], 'hddata'}] do
+        for {options, data} <- [{[:binary], [?h, ?d | "data"]}, {[], ~c"hddata"}] do
           port = open_driver("trouble", [{:isolation, isolation} | options])
           SafePort.control(port, 1, "header")
           assert next(port) == {:data, data}
@@ -92,7 +92,7 @@ defmodule SafePort.DriverTest do
 
       test "replies to control with a list, or a binary if it says so", %{isolation: isolation} do
         port = open_driver("trouble", isolation: isolation)
-        assert SafePort.control(port, 0, ["by", 't'] ++ "es") == 'bytes'
+        assert SafePort.control(port, 0, ["by", ~c"t"] ++ "es") == ~c"bytes"
         SafePort.control(port, 1, "binary")
         assert SafePort.control(port, 0, "") == ""
       end
@@ -128,7 +128,7 @@ defmodule SafePort.DriverTest do
           [-1, 2],
           :erlang.bsl(1, 100),
           1.5,
-          'list',
+          ~c"list",
           "binary",
           <<1::3>>,
           %{a: {1, %{}}},
@@ -234,7 +234,7 @@ defmodule SafePort.DriverTest do
         port = open_driver("trouble", [:eof, isolation: isolation])
         SafePort.command(port, "eof")
         assert next(port) == :eof
-        assert SafePort.control(port, 0, "x") == 'x'
+        assert SafePort.control(port, 0, "x") == ~c"x"
       end
 
       test "makes commands wait while it is busy", %{isolation: isolation} do
@@ -245,7 +245,7 @@ defmodule SafePort.DriverTest do
         task = Task.async(fn -> SafePort.command(port, "called") end)
         send(port, {self(), {:command, "sent"}})
         # Calls are not held up.
-        assert SafePort.control(port, 0, "x") == 'x'
+        assert SafePort.control(port, 0, "x") == ~c"x"
         assert Task.yield(task, 50) == nil
         refute_received {^port, {:data, _}}
         SafePort.control(port, 1, "free")
@@ -286,7 +286,7 @@ defmodule SafePort.DriverTest do
         port = open_driver("trouble as a port", [:binary, isolation: isolation])
         assert port in SafePort.list()
 
-        assert [name: 'trouble as a port', links: links, id: id, connected: owner] =
+        assert [name: ~c"trouble as a port", links: links, id: id, connected: owner] =
                  Enum.take(SafePort.info(port), 4)
 
         assert {links, owner} == {[self()], self()}
@@ -301,7 +301,7 @@ defmodule SafePort.DriverTest do
         assert SafePort.info(port, :locking) == {:locking, :port_level}
         name = :"driver_#{System.unique_integer([:positive])}"
         Process.register(port, name)
-        assert SafePort.control(name, 0, "x") == 'x'
+        assert SafePort.control(name, 0, "x") == ~c"x"
         assert SafePort.info(name, :registered_name) == {:registered_name, name}
         assert SafePort.close(name)
         assert_receive {:EXIT, ^port, :normal}, 5_000
@@ -380,13 +380,13 @@ defmodule SafePort.DriverTest do
     port = open_driver("trouble", [:binary])
     assert SafePort.call(port, 6, self())
     # It shows itself by what it sends.
-    [made] = for pid <- SafePort.list(), SafePort.info(pid, :name) == {:name, 'made by trouble'}, do: pid
+    [made] = for pid <- SafePort.list(), SafePort.info(pid, :name) == {:name, ~c"made by trouble"}, do: pid
     assert SafePort.info(made, :connected) == {:connected, self()}
     assert self() in elem(SafePort.info(made, :links), 1)
     SafePort.command(made, "x")
     assert next(made) == {:data, "x"}
     SafePort.close(port)
-    assert SafePort.control(made, 0, "still here") == 'still here'
+    assert SafePort.control(made, 0, "still here") == ~c"still here"
     SafePort.close(made)
     assert_receive {:EXIT, ^made, :normal}, 5_000
     {dead, monitor} = spawn_monitor(fn -> :ok end)

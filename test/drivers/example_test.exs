@@ -12,7 +12,7 @@ defmodule SafePort.DriverExampleTest do
         port = open_driver("echo", [:binary, isolation: isolation])
         SafePort.command(port, ["any ", "iodata"])
         assert next(port) == {:data, "any iodata"}
-        assert SafePort.control(port, 7, "bytes") == 'bytes'
+        assert SafePort.control(port, 7, "bytes") == ~c"bytes"
         assert SafePort.call(port, 7, {:any, %{term: 1}}) == {:any, %{term: 1}}
         big = :crypto.strong_rand_bytes(1_000_000)
         SafePort.command(port, big)

@@ -49,7 +49,7 @@ defmodule SafePort.DriverLoadTest do
     assert %{unloading: true, loads: 0, ports: 1} = trouble()
     assert_raise ArgumentError, fn -> SafePort.open({:spawn_driver, "trouble"}, []) end
     assert Driver.unload("trouble", timeout: 10) == {:error, :timeout}
-    assert SafePort.control(port, 0, "still open") == 'still open'
+    assert SafePort.control(port, 0, "still open") == ~c"still open"
     SafePort.close(port)
     assert Task.await(unloading) == :ok
     assert trouble() == nil
@@ -69,7 +69,7 @@ defmodule SafePort.DriverLoadTest do
     assert Task.yield(unloading, 50) == nil
     assert Driver.load(path) == {:ok, "trouble"}
     assert Task.await(unloading) == {:error, :loaded_again}
-    assert SafePort.control(port, 0, "x") == 'x'
+    assert SafePort.control(port, 0, "x") == ~c"x"
   end
 
   test "a driver can be kept out of the VM", %{path: path} do
@@ -80,7 +80,7 @@ defmodule SafePort.DriverLoadTest do
     SafePort.command(port, "segfault")
     assert_receive {:EXIT, ^port, :sigsegv}, 10_000
     port = SafePort.open({:spawn, "trouble"}, [])
-    assert SafePort.control(port, 0, "x") == 'x'
+    assert SafePort.control(port, 0, "x") == ~c"x"
     SafePort.close(port)
 
     assert_raise ArgumentError, ~r/:process} only/, fn ->
@@ -100,9 +100,9 @@ defmodule SafePort.DriverLoadTest do
     whole = File.read!(library(:echo))
     File.write!(cut, binary_part(whole, 0, 5_000))
     other = Path.join(directory, "other.so")
-    {at, _} = :binary.match(whole, "SafePort driver\0")
-    <<head::binary-size(at + 16), _version::binary-size(4), rest::binary>> = whole
-    File.write!(other, [head, <<99, 0, 0, 0>>, rest])
+    mark = "SafePort driver\0"
+    [head, <<_version::binary-size(4), rest::binary>>] = :binary.split(whole, mark)
+    File.write!(other, [head, mark, <<99, 0, 0, 0>>, rest])
 
     for options <- [[], [isolation: :process]] do
       assert {:error, {:enoent, _}} = Driver.load(Path.join(directory, "missing"), options)

@@ -241,7 +241,7 @@ defmodule SafePort.Core.DriverServer do
   end
 
   defp happens({:create_port, owner, name, handle}, state) do
-    made = %__MODULE__{state | name: name, parked: :queue.new()}
+    made = %{state | name: name, parked: :queue.new()}
     pid = :erlang.spawn(__MODULE__, :adopt, [self(), handle, owner, made])
 
     receive do
