@@ -94,7 +94,8 @@ defmodule SafePort.Test.Tree do
   @doc """
   Runs `block` in a VM of its own that has a tree, bound to `tree`, and waits until the tree has ended.
 
-  `tag` is bound too. Returns what `SafePort.Test.Vm.in_vm/3` returns, and takes its options.
+  `tag` is bound too. Returns what `SafePort.Test.Vm.in_vm/3` returns, and takes its options, and `:options` for the
+  tree's port.
   """
   defmacro in_vm_with_tree(tag, options \\ [], do: block) do
     quote do
@@ -110,13 +111,15 @@ defmodule SafePort.Test.Tree do
     import SafePort.Test.Tree
     alias SafePort.Test.Proc
     Process.flag(:trap_exit, true)
-    tree = grow(tag)
+    tree = grow(tag, options)
     File.write!(file, :erlang.term_to_binary(tree.os_pids))
     #{block}
     """
 
     {bind, options} = Keyword.pop(options, :bind, [])
-    outcome = Vm.run(SafePort, code, [shell: "ulimit -c 0", bind: [tag: tag, file: file] ++ bind] ++ options)
+    {of_tree, options} = Keyword.pop(options, :options, [])
+    bind = [tag: tag, file: file, options: of_tree] ++ bind
+    outcome = Vm.run(SafePort, code, Keyword.put_new([bind: bind] ++ options, :shell, "ulimit -c 0"))
     assert {:ok, os_pids} = File.read(file), "the VM ended too early: #{inspect(outcome)}"
     await_ended(%__MODULE__{port: nil, os_pids: :erlang.binary_to_term(os_pids)})
     outcome

@@ -32,8 +32,9 @@ defmodule SafePort.Core.Server do
     half_closed: false,
     # Set once {port, :eof} has been sent to an owner who keeps the port open.
     done: false,
-    # Callers of await_exit/2 and of signal/3, by ticket.
+    # Callers of await_exit/2.
     awaiting: [],
+    # Callers of signal/3 by ticket, or :ended.
     signalling: %{},
     tickets: 0
   ]
@@ -351,7 +352,12 @@ defmodule SafePort.Core.Server do
   defp native({:read_failed, reason}, state), do: stop_now(reason, state)
   defp native(:eof, state), do: finish(%{state | reading: :eof})
   defp native(:guardian_down, state), do: stop_now(:guardian_down, state)
-  defp native(:ended, state), do: state
+
+  # Nothing of the tree is left, and nobody answers for it any more.
+  defp native(:ended, state) do
+    for {_ticket, from} <- state.signalling, do: reply(from, {:error, :closed})
+    %{state | signalling: :ended}
+  end
 
   defp native({:signalled, ticket, result}, state) do
     {from, signalling} = Map.pop(state.signalling, ticket)
@@ -510,6 +516,11 @@ defmodule SafePort.Core.Server do
   defp call({:cancel_await, reference}, from, state) do
     reply(from, :ok)
     %{state | awaiting: Enum.reject(state.awaiting, &(elem(&1, 1) == reference))}
+  end
+
+  defp call({:signal, _signal, _target}, from, %{signalling: :ended} = state) do
+    reply(from, {:error, :closed})
+    state
   end
 
   defp call({:signal, signal, target}, from, state) do
