@@ -5,7 +5,6 @@ defmodule SafePort.House.BuildTest do
 
   import SafePort.Test.Commands
 
-  @moduletag :tmp_dir
   @moduletag timeout: 300_000
 
   @files ~w(libsafe_port_nif.so safe_port_guardian safe_port_host)
@@ -24,45 +23,45 @@ defmodule SafePort.House.BuildTest do
   fi
   """
 
-  # Compiled once; each test works on a copy.
+  # Compiled once. Each test finds it as it was then, in the same folder: mix compiles anew what has been moved.
   setup_all do
     folder = Path.join(System.tmp_dir!(), "safe_port_build_#{System.pid()}")
     on_exit(fn -> File.rm_rf!(folder) end)
-    for name <- ~w(package stub/built rust programs), do: File.mkdir_p!(Path.join(folder, name))
+    work = Path.join(folder, "work")
+    for name <- ~w(package stub/built rust programs), do: File.mkdir_p!(Path.join(work, name))
 
     for entry <- ~w(mix.exs Cargo.toml Cargo.lock README.md lib native) do
-      File.cp_r!(Path.join(package(), entry), Path.join([folder, "package", entry]))
+      File.cp_r!(Path.join(package(), entry), Path.join([work, "package", entry]))
     end
 
     built = Application.app_dir(:safe_port, "priv/native")
-    for file <- @files, do: File.cp!(Path.join(built, file), Path.join([folder, "stub/built", file]))
+    for file <- @files, do: File.cp!(Path.join(built, file), Path.join([work, "stub/built", file]))
 
     # Nothing may fall back on the Rust of this machine.
-    link_programs(Path.join(folder, "programs"), ~w(cargo rustc))
-    script(Path.join(folder, "rust/cargo"), @cargo)
-    script(Path.join(folder, "rust/rustc"), "#!/bin/sh\necho 'rustc 1.999.0 (a stub)'\n")
+    link_programs(Path.join(work, "programs"), ~w(cargo rustc))
+    script(Path.join(work, "rust/cargo"), @cargo)
+    script(Path.join(work, "rust/rustc"), "#!/bin/sh\necho 'rustc 1.999.0 (a stub)'\n")
 
-    mix!(Path.join(folder, "package"), ["compile"], env(folder))
-    File.rm!(Path.join(folder, "stub/calls"))
-    %{template: folder}
+    mix!(Path.join(work, "package"), ["compile"], env(work))
+    File.rm!(Path.join(work, "stub/calls"))
+    copy!(work, Path.join(folder, "kept"))
+    %{kept: Path.join(folder, "kept"), work: work}
   end
 
-  setup %{template: template, tmp_dir: folder} do
-    on_exit(fn -> File.rm_rf!(folder) end)
-
-    {"", 0} =
-      System.cmd(
-        "cp",
-        ["-a"] ++ Enum.map(~w(package stub rust programs), &Path.join(template, &1)) ++ [folder]
-      )
+  setup %{kept: kept, work: work} do
+    File.rm_rf!(work)
+    copy!(kept, work)
 
     %{
-      root: Path.join(folder, "package"),
-      stub: Path.join(folder, "stub"),
-      rust: Path.join(folder, "rust"),
-      env: env(folder)
+      root: Path.join(work, "package"),
+      stub: Path.join(work, "stub"),
+      rust: Path.join(work, "rust"),
+      env: env(work)
     }
   end
+
+  # With the times of the files.
+  defp copy!(from, to), do: {"", 0} = System.cmd("cp", ["-a", from, to])
 
   defp env(folder) do
     [
