@@ -11,8 +11,14 @@ defmodule SafePort.Core.Client do
     options = command_options!(options, options, [])
     port = find!(port)
     if :force in options and not Native.driver_port?(port), do: :erlang.error(:notsup)
-    iovec = :erlang.iolist_to_iovec(data)
+    iovec = iovec!(data)
     if :force in options, do: force(port, iovec), else: command_now(port, iovec, options)
+  end
+
+  defp iovec!(data) do
+    :erlang.iolist_to_iovec(data)
+  rescue
+    ArgumentError -> raise ArgumentError, "data must be iodata, got: #{inspect(data)}"
   end
 
   # Only drivers may take it (contract C7).
