@@ -15,7 +15,7 @@ defmodule SafePort.House.ArchitectureTest do
     DriverServer => [DriverHost, DriverThread, Info, Native, Options],
     DriverHost => [DriverBackend, Native, Options, Server, Signal],
     DriverThread => [DriverBackend, Native],
-    DriverBackend => [Options],
+    DriverBackend => [Native, Options],
     Server => [Environment, Flow, Info, Limbo, Native, Options, Signal],
     Limbo => [Flow, Native],
     Info => [Native],

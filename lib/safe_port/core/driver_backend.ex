@@ -2,7 +2,7 @@ defmodule SafePort.Core.DriverBackend do
   @moduledoc false
   # Where a driver runs, as the port process of its port sees it: in the VM or in a process of its own.
 
-  alias SafePort.Core.Options
+  alias SafePort.Core.{Native, Options}
 
   @typedoc "What is behind the port, in the shape its module likes."
   @type link :: term()
