@@ -28,7 +28,39 @@ defmodule SafePort.Test.Drivers do
     path
   end
 
-  defp target, do: System.get_env("CARGO_TARGET_DIR") || Path.expand("target")
+  @doc """
+  The library of a driver outside this repository: a crate `name` with `source`, and `manifest` at the end of its own.
+  """
+  @spec build(String.t(), String.t(), String.t()) :: Path.t()
+  def build(name, manifest, source) do
+    crate = Path.join(System.tmp_dir!(), "safe_port_#{name}_#{System.pid()}")
+    File.mkdir_p!(Path.join(crate, "src"))
+    on_exit(fn -> File.rm_rf!(crate) end)
+    sdk = Path.expand("native/safe_port_driver")
+
+    File.write!(Path.join(crate, "Cargo.toml"), """
+    [package]
+    name = "#{name}"
+    version = "0.1.0"
+    edition = "2021"
+
+    [dependencies]
+    safe_port_driver = { path = #{inspect(sdk)} }
+
+    #{manifest}
+    """)
+
+    File.write!(Path.join(crate, "src/lib.rs"), source)
+    # The versions that this repository is built with, which are here already.
+    File.cp!("Cargo.lock", Path.join(crate, "Cargo.lock"))
+    target = Path.join(target(), "crates")
+    arguments = ["build", "--release", "--quiet", "--offline", "--target-dir", target]
+    {output, status} = System.cmd("cargo", arguments, cd: crate, stderr_to_stdout: true)
+    assert status == 0, output
+    Path.join(target, "release/lib#{name}.so")
+  end
+
+  defp target, do: "CARGO_TARGET_DIR" |> System.get_env("target") |> Path.expand()
 
   @doc "For `setup_all`: loads the driver that makes trouble, until all tests of the module are done."
   @spec load_trouble(term()) :: :ok

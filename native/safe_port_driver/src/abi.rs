@@ -6,8 +6,8 @@
 //! own panics before they reach the line. Two libraries built by different compilers therefore work together; the
 //! [`Header`] tells them apart if they were made for different versions of this interface.
 //!
-//! * [`guest`] is the driver's side: it turns [`Callback`]s into calls of [`Driver`](crate::Driver).
-//! * `host` is the runner's side: it turns [`Request`]s into calls of its trait `Host`.
+//! * [`guest`] is the driver's side: it turns `Callback`s into calls of [`Driver`](crate::Driver).
+//! * `host` is the runner's side: it turns `Request`s into calls of its trait `Host`.
 //! * `load` brings in a library, after `elf` has looked at its file.
 
 // Each side makes what the other reads: without the runner's side half of the interface looks unused.

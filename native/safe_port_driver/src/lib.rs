@@ -1,36 +1,4 @@
-//! Write drivers for ports of [SafePort](https://hex.pm/packages/safe_port) in Rust: they are loaded into the VM, are
-//! opened and talked to like any port, and do not take the VM down.
-//!
-//! ```
-//! use safe_port_driver::{Driver, PortHandle, StartError};
-//!
-//! struct Upcase;
-//!
-//! impl Driver for Upcase {
-//!     const NAME: &'static str = "upcase";
-//!
-//!     fn start(_port: &PortHandle, _command: &[u8]) -> Result<Self, StartError> {
-//!         Ok(Upcase)
-//!     }
-//!
-//!     fn output(&mut self, port: &PortHandle, data: &[u8]) {
-//!         port.output(&data.to_ascii_uppercase());
-//!     }
-//! }
-//!
-//! safe_port_driver::export!(Upcase);
-//! ```
-//!
-//! Built as a `cdylib`, that is all: `SafePort.Driver.load("libupcase.so")`, then
-//! `SafePort.open({:spawn_driver, "upcase"}, [:binary])`.
-//!
-//! # What is guaranteed, and what is not
-//!
-//! A panic ends the port it happens in. A callback that takes long, or never returns, holds up its own port. Bytes that
-//! are no term are an error. None of this needs care of the driver, and no driver needs `unsafe` code.
-//!
-//! The driver still shares the VM's process: undefined behaviour in `unsafe` code, `std::process::exit`, an endless
-//! recursion or running out of memory end the VM. Open the port with `{:isolation, :process}` and they end the port.
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]
