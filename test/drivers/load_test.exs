@@ -4,6 +4,7 @@ defmodule SafePort.DriverLoadTest do
   doctest SafePort.Driver
 
   import SafePort.Test.Drivers
+  import SafePort.Test.Vm
 
   alias SafePort.Driver
 
@@ -122,6 +123,27 @@ defmodule SafePort.DriverLoadTest do
     assert_raise ArgumentError, fn -> Driver.unload("x", kill: true) end
     assert_raise ArgumentError, fn -> Driver.unload("x", timeout: -1) end
     assert_raise ArgumentError, fn -> Driver.unload("x", kill_ports: 1) end
+  end
+
+  test "the end of the VM stops and finishes drivers, the queues of their ports emptied", %{path: path} do
+    outcome =
+      in_vm SafePort, bind: [path: path] do
+        Process.flag(:trap_exit, true)
+        {:ok, "trouble"} = SafePort.Driver.load(path)
+        ports = for _ <- 1..2, do: SafePort.open({:spawn_driver, "trouble"}, [])
+        for port <- ports, word <- ["tell of the end", "queue"], do: SafePort.control(port, 1, word)
+        SafePort.control(hd(ports), 1, "empty")
+        System.stop(7)
+        receive do: (:never -> :ok)
+      end
+
+    assert outcome.status == 7, outcome.output
+    calls = String.split(outcome.output, "\n", trim: true)
+
+    assert Enum.sort(calls) ==
+             ["finish of trouble", "flush of trouble", "stop of trouble", "stop of trouble"]
+
+    assert List.last(calls) == "finish of trouble"
   end
 
   test "loading and unloading a thousand times takes nothing", %{path: path} do

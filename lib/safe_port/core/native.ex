@@ -173,6 +173,6 @@ defmodule SafePort.Core.Native do
   @spec driver_workers() :: {crew, crew} when crew: {live :: integer(), idle :: integer(), lost :: integer()}
   def driver_workers, do: :erlang.nif_error(:nif_not_loaded)
 
-  @spec driver_shut_down(non_neg_integer(), reference()) :: :ok | :closed
-  def driver_shut_down(_ms, _reference), do: :erlang.nif_error(:nif_not_loaded)
+  @spec driver_shut_down(non_neg_integer(), non_neg_integer(), reference()) :: :ok | :closed
+  def driver_shut_down(_flush_ms, _stop_ms, _reference), do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -234,12 +234,16 @@ impl Runner {
         RunnerInfo { workers: self.0.pool.crew(), job_workers: self.0.jobs.crew() }
     }
 
-    /// Closes all ports at once and waits, at most for `time`, until their drivers have stopped; then calls `finish` of
-    /// each driver. For the end of the VM: afterwards no driver can be opened.
-    pub fn shut_down(&self, time: Duration) {
-        let end = Instant::now() + time;
-        for reply in self.0.registry.unload_all(&self.0) {
-            let _ = reply.wait_for(end.saturating_duration_since(Instant::now()));
+    /// Waits, at most for `flush`, until the ports that are being closed have emptied their queues; then closes all that
+    /// are left and waits, at most for `time`, until their drivers have stopped. Calls `finish` of each driver.
+    ///
+    /// For the end of the VM: from the beginning of this no driver can be opened.
+    pub fn shut_down(&self, flush: Duration, time: Duration) {
+        for (mode, time) in [(UnloadMode::Wait, flush), (UnloadMode::Kill, time)] {
+            let end = Instant::now() + time;
+            for reply in self.0.registry.unload_all(&self.0, mode) {
+                let _ = reply.wait_for(end.saturating_duration_since(Instant::now()));
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ fn init_is_called_once_before_anything_else_and_finish_last() {
     let runner = runner(&[Library::builtin::<Globally>()]);
     assert_eq!(global_calls("globally"), ["globally init"]);
     let ports = [open(&runner, "globally", Script::new()), open(&runner, "globally", Script::new())];
-    runner.shut_down(LONG);
+    runner.shut_down(Duration::ZERO, LONG);
     for port in ports {
         port.sees(&Seen::Failed(Reason::Unloaded));
         stopped(&port);
@@ -469,7 +469,7 @@ fn with_the_eof_option_the_port_stays_open_at_its_end() {
 #[test]
 fn no_port_can_be_opened_of_a_runner_that_was_shut_down() {
     let runner = plain();
-    runner.shut_down(LONG);
+    runner.shut_down(Duration::ZERO, LONG);
     assert!(!runner.has_driver(b"plain"));
     assert!(runner.unload("plain", UnloadMode::Wait).wait().unwrap().is_err());
 }

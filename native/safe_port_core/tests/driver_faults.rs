@@ -292,7 +292,7 @@ fn a_driver_with_a_stuck_port_is_unloaded_without_its_finish() {
     port.called(&["output x"]);
     // A built-in driver is only unloaded at the end.
     assert!(runner.unload("plain", UnloadMode::Kill).wait().unwrap().is_err());
-    runner.shut_down(LONG);
+    runner.shut_down(Duration::ZERO, LONG);
     port.sees(&Seen::Failed(Reason::Unloaded));
     port.sees(&Seen::Closed);
     assert!(runner.list().is_empty());

@@ -38,7 +38,7 @@ fn flush_is_called_once_and_only_if_the_queue_is_not_empty() {
     assert_eq!(port.control(0), b"");
     port.quiet();
     assert_eq!(port.port.info().queue_size, 4);
-    runner.shut_down(LONG);
+    runner.shut_down(Duration::ZERO, LONG);
     stopped(&port);
 }
 

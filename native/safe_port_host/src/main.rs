@@ -77,7 +77,7 @@ fn run() -> io::Result<()> {
         }
         Err(refused) => owner.refused(&refused),
     }
-    runner.shut_down(FAREWELL);
+    runner.shut_down(Duration::ZERO, FAREWELL);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustler::{
     Atom, Binary, Encoder, Env, LocalPid, NewBinary, NifMap, NifTuple, OwnedEnv, Reference, ResourceArc, Term,
@@ -248,15 +249,15 @@ fn driver_workers(env: Env<'_>) -> Term<'_> {
     terms::workers(env, RUNNER.get().map(Runner::info))
 }
 
-/// `Native.driver_shut_down/2`: closes all ports of drivers and unloads these. `{reference, :ok}` follows after `ms`
-/// milliseconds at the latest.
+/// `Native.driver_shut_down/3`: unloads all drivers, for good. Closed ports have `flush_ms` to empty their queues, the
+/// drivers of the others `stop_ms` to stop; `{reference, :ok}` follows.
 #[rustler::nif]
-fn driver_shut_down<'a>(env: Env<'a>, ms: u64, reference: Reference<'a>) -> Atom {
+fn driver_shut_down<'a>(env: Env<'a>, flush_ms: u64, stop_ms: u64, reference: Reference<'a>) -> Atom {
     let Some(runner) = RUNNER.get() else { return atoms::closed() };
     let (caller, mut own) = (env.pid(), OwnedEnv::new());
     let reference = own.save(reference);
     let thread = std::thread::Builder::new().name("sp_driver_end".to_owned()).spawn(move || {
-        runner.shut_down(std::time::Duration::from_millis(ms));
+        runner.shut_down(Duration::from_millis(flush_ms), Duration::from_millis(stop_ms));
         let _ = own.send_and_clear(&caller, |env| (reference.load(env), atoms::ok()).encode(env));
     });
     if thread.is_ok() {

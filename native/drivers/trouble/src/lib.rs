@@ -1,5 +1,6 @@
 //! A driver for tests: on request it does what a driver must not do.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,11 +44,21 @@ impl Trouble {
             b"quit" => port.exit(0),
             b"header" => port.output2(b"hd", &self.said),
             b"timer" => port.set_timer(Duration::from_millis(1)),
+            b"tell of the end" => TELLS.store(true, Ordering::Relaxed),
             b"os_pid" => port.set_os_pid(4711),
             b"binary" => port.set_control_binary(true),
             _ => return false,
         }
         true
+    }
+}
+
+/// Whether the last callbacks are to be printed.
+static TELLS: AtomicBool = AtomicBool::new(false);
+
+fn tell(call: &str) {
+    if TELLS.load(Ordering::Relaxed) {
+        println!("{call} of trouble");
     }
 }
 
@@ -82,6 +93,7 @@ impl Driver for Trouble {
     }
 
     fn stop(self, _port: &PortHandle) {
+        tell("stop");
         assert!(!self.panics_when_stopped, "trouble was asked for");
     }
 
@@ -137,6 +149,7 @@ impl Driver for Trouble {
     }
 
     fn flush(&mut self, port: &PortHandle) {
+        tell("flush");
         // Goes on emptying its queue a little later.
         port.run(Key::Port, || ());
     }
@@ -148,6 +161,10 @@ impl Driver for Trouble {
     fn process_exit(&mut self, port: &PortHandle, monitor: safe_port_driver::Monitor) {
         let pid = port.pid_to_term(monitor.pid());
         let _ = port.output_term(&Term::tuple([Term::atom("died"), pid.unwrap_or(Term::atom("unknown"))]));
+    }
+
+    fn finish() {
+        tell("finish");
     }
 }
 

@@ -322,7 +322,11 @@ impl Registry {
     }
 
     /// Unloads every driver, however often it is loaded, the built-in ones too.
-    pub fn unload_all(&self, runner: &Arc<Shared>) -> Vec<Reply<Result<usize, UnloadRefusal>>> {
+    pub fn unload_all(
+        &self,
+        runner: &Arc<Shared>,
+        mode: UnloadMode,
+    ) -> Vec<Reply<Result<usize, UnloadRefusal>>> {
         let mut replies = Vec::new();
         let mut drivers = Vec::new();
         for entry in lock(&self.entries).values_mut() {
@@ -337,7 +341,7 @@ impl Registry {
             drivers.push(Arc::clone(&entry.driver));
         }
         for driver in drivers {
-            self.part(runner, &driver, UnloadMode::Kill);
+            self.part(runner, &driver, mode);
         }
         replies
     }
