@@ -1,8 +1,8 @@
 defmodule SafePort.Core.Guardian do
   @moduledoc false
   # Ends the ports that are still open when the application stops, each in the way its options say, and the drivers when
-  # the VM does. The guardian itself
-  # is started by the native link at the first open, and needs no care: it ends what is left when the VM is gone.
+  # the VM does. The guardian itself is started by the native link at the first open, and needs no care: it ends what is
+  # left when the VM is gone.
 
   use GenServer
 
