@@ -22,7 +22,7 @@ impl Patience {
         pause == 0
     }
 
-    /// A wait that was tried was long enough, or one that was not tried would have been.
+    /// A wait that was tried was long enough.
     pub fn succeeded(&self) {
         self.failures.store(0, Ordering::Relaxed);
         self.pause.store(0, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Commands, control calls and calls of a driver, from the caller's own context or from the port process.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, OwnedEnv, Reference, ResourceArc, Term};
 use safe_port_core::driver::{Bytes, CallError, CommandError, CommandMode, Port, Reply};
@@ -154,9 +154,10 @@ fn ask<'a, T: Send + 'static>(
         return atoms::server().encode(env);
     }
     let Some(port) = handle.port() else { return atoms::closed().encode(env) };
-    let start = Instant::now();
     let reply = call(&port, terms::number(env, env.pid()));
     let mut answer = None;
+    // That an answer comes soon to a caller that sleeps does not mean that it would come to one that stays awake: the
+    // driver's thread may need the very processor.
     if handle.patience.tries() {
         answer = reply.spin(AWAKE);
         if answer.is_none() {
@@ -167,13 +168,7 @@ fn ask<'a, T: Send + 'static>(
     }
     let answer = answer.or_else(|| {
         let answering = Answering::new(handle, env.pid(), reference);
-        reply.listen(move |answer| {
-            if start.elapsed() < AWAKE / 2 {
-                // It would have been here in time.
-                answering.handle.patience.succeeded();
-            }
-            answering.answer(wrap(answer));
-        })
+        reply.listen(move |answer| answering.answer(wrap(answer)))
     });
     let Some(answer) = answer else { return atoms::wait().encode(env) };
     let answer = terms::answer(env, &wrap(answer));
