@@ -2,42 +2,35 @@ defmodule SafePort.House.LeaksTest do
   # Counts what belongs to the whole VM, so nothing else may run beside it.
   use ExUnit.Case, async: false
 
+  alias SafePort.Core.Native
+  alias SafePort.Test.Proc
+
   @cycles 1_000
 
-  defp descriptors, do: "/proc/self/fd" |> File.ls!() |> length()
+  # What the VM and the guardian have open, and whom they look after, zombies included.
+  defp counts do
+    guardian = Native.guardian_pid()
 
-  defp guardian_descriptors do
-    "/proc/#{SafePort.Core.Native.guardian_pid()}/fd" |> File.ls!() |> length()
+    %{
+      descriptors: map_size(Proc.descriptors(Proc.vm())),
+      guardian_descriptors: map_size(Proc.descriptors(guardian)),
+      programs: length(Proc.filter(&(&1.ppid == guardian))),
+      processes: length(Process.list()),
+      ports: length(SafePort.list())
+    }
   end
 
-  # The children of the guardian, zombies included.
-  defp children do
-    guardian = SafePort.Core.Native.guardian_pid()
-
-    for folder <- Path.wildcard("/proc/[0-9]*"),
-        {:ok, stat} <- [File.read(Path.join(folder, "stat"))],
-        [_state, parent | _] = stat |> String.split(") ") |> List.last() |> String.split(" "),
-        parent == "#{guardian}",
-        do: stat
-  end
-
-  defp counts,
-    do: {descriptors(), guardian_descriptors(), length(Process.list()), SafePort.list(), children()}
-
-  # Descriptors are closed, and children reaped, a moment after the call that let go of them.
-  defp assert_settles(expected, tries \\ 250) do
-    if counts() != expected and tries > 0 do
-      receive do: (:never -> :ok), after: (20 -> :ok)
-      assert_settles(expected, tries - 1)
-    else
-      assert counts() == expected
-    end
+  # Descriptors are closed, and programs reaped, a moment after the call that let go of them. What was there before may
+  # go as well.
+  defp assert_nothing_left(before) do
+    Proc.wait_until("there is no more than #{inspect(before)}", fn ->
+      Enum.all?(counts(), fn {what, count} -> count <= before[what] end)
+    end)
   end
 
   setup do
-    port = SafePort.open({:spawn, "cat"}, [])
-    SafePort.close(port)
-    receive do: (:never -> :ok), after: (100 -> :ok)
+    # Starts the guardian.
+    {:spawn_executable, "/bin/cat"} |> SafePort.open([]) |> SafePort.close()
     %{before: counts()}
   end
 
@@ -54,7 +47,7 @@ defmodule SafePort.House.LeaksTest do
       assert catch_error(SafePort.open({:spawn_executable, file}, options)) == reason
     end
 
-    assert_settles(before)
+    assert_nothing_left(before)
     refute_received _anything
   end
 
@@ -65,7 +58,7 @@ defmodule SafePort.House.LeaksTest do
       SafePort.close(port)
     end
 
-    assert_settles(before)
+    assert_nothing_left(before)
   end
 
   test "bad options leave nothing open or running", %{before: before} do
@@ -79,6 +72,6 @@ defmodule SafePort.House.LeaksTest do
       assert_raise ArgumentError, fn -> SafePort.open({:spawn_executable, "/bin/cat"}, options) end
     end
 
-    assert_settles(before)
+    assert_nothing_left(before)
   end
 end
