@@ -203,7 +203,7 @@ defmodule SafePort.Conformance.EndTest do
           {"kill -TERM $$", 143},
           {"ulimit -c 0; kill -SEGV $$", 139},
           {"ulimit -c 0; kill -ABRT $$", 134},
-          {"kill -HUP $$", 129}
+          {"kill -USR1 $$", 138}
         ] do
       port = open_sh(subject, script, [:exit_status])
       assert {script, trace(port)} == {script, [{:exit_status, status}, {:EXIT, :normal}]}
