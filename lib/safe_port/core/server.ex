@@ -32,12 +32,17 @@ defmodule SafePort.Core.Server do
     half_closed: false,
     # Set once {port, :eof} has been sent to an owner who keeps the port open.
     done: false,
+    # :eof or :epipe, while the guardian is asked whether the program did that; see doubt/2.
+    doubt: nil,
     # Callers of await_exit/2.
     awaiting: [],
     # Callers of signal/3 by ticket, or :ended.
     signalling: %{},
-    tickets: 0
+    tickets: 1
   ]
+
+  # The ticket of the signal that only asks.
+  @question 0
 
   @doc """
   Starts the port process linked to the caller; raises what the system refused.
@@ -116,6 +121,11 @@ defmodule SafePort.Core.Server do
 
       {^handle, :guardian_down} ->
         refuse(owner, :guardian_down)
+
+      {^handle, :lost} ->
+        # The guardian died before it knew of the program; the next one gets a whole new request.
+        Native.close(handle)
+        start(options, config(options, owner), owner)
 
       {:EXIT, ^owner, reason} ->
         exit(reason)
@@ -285,7 +295,7 @@ defmodule SafePort.Core.Server do
 
   defp as_list({port, {:data, data}}), do: {port, {:data, Flow.as_list(data)}}
 
-  defp proceed(state, :eof), do: finish(%{state | reading: :eof})
+  defp proceed(state, :eof), do: doubt(:eof, %{state | reading: :eof})
 
   defp proceed(state, next) do
     if Flow.credit(state.flow) == 0, do: pause(state), else: %{state | reading: next}
@@ -299,6 +309,22 @@ defmodule SafePort.Core.Server do
   end
 
   ## The end of the program
+
+  # What shows in the pipes may be the death of the guardian, which takes the program with it, and whose own end may show
+  # later. A guardian that answers after that was not dying then.
+  defp doubt(:eof, state) when state.exit_status or state.exit_info, do: finish(state)
+
+  defp doubt(sign, %{exit: nil, doubt: nil, os_pid: os_pid} = state) when is_integer(os_pid) do
+    Native.signal(state.handle, @question, 0, :leader)
+    %{state | doubt: sign}
+  end
+
+  defp doubt(_sign, %{exit: nil, os_pid: os_pid} = state) when is_integer(os_pid), do: state
+  defp doubt(sign, state), do: believe(%{state | doubt: sign})
+
+  defp believe(%{doubt: nil} = state), do: state
+  defp believe(%{doubt: :eof} = state), do: finish(%{state | doubt: nil})
+  defp believe(%{doubt: reason} = state), do: stop_now(reason, state)
 
   # Goes on only when all is known that the owner is to be told, in this order: data, exit status, eof or EXIT.
   defp finish(%{done: true} = state), do: state
@@ -336,7 +362,8 @@ defmodule SafePort.Core.Server do
     }
 
     Enum.each(state.awaiting, &reply(&1, {:ok, status}))
-    state = %{state | exit: exit, awaiting: []}
+    # Who reports that has not killed the program by dying.
+    state = believe(%{state | exit: exit, awaiting: []})
 
     case state do
       %{input: false} -> finish(state)
@@ -348,9 +375,9 @@ defmodule SafePort.Core.Server do
   end
 
   defp native({:queue, iovec, bytes}, state), do: enqueue(iovec, bytes, state)
-  defp native({:write_failed, reason}, state), do: stop_now(reason, state)
+  defp native({:write_failed, reason}, state), do: write_failed(reason, state)
   defp native({:read_failed, reason}, state), do: stop_now(reason, state)
-  defp native(:eof, state), do: finish(%{state | reading: :eof})
+  defp native(:eof, state), do: doubt(:eof, %{state | reading: :eof})
   defp native(:guardian_down, state), do: stop_now(:guardian_down, state)
 
   # Nothing of the tree is left, and nobody answers for it any more.
@@ -358,6 +385,8 @@ defmodule SafePort.Core.Server do
     for {_ticket, from} <- state.signalling, do: reply(from, {:error, :closed})
     %{state | signalling: :ended}
   end
+
+  defp native({:signalled, @question, _result}, state), do: believe(state)
 
   defp native({:signalled, ticket, result}, state) do
     {from, signalling} = Map.pop(state.signalling, ticket)
@@ -388,7 +417,7 @@ defmodule SafePort.Core.Server do
       :half_closed -> stop_now(:epipe, state)
       {:queue, rest, bytes} -> enqueue(rest, bytes, state)
       {:behind, rest, bytes} -> enqueue(rest, bytes, state |> await_rest())
-      {:error, reason} -> stop_now(reason, state)
+      {:error, reason} -> write_failed(reason, state)
     end
   end
 
@@ -413,9 +442,12 @@ defmodule SafePort.Core.Server do
 
     case Native.drain(state.handle, iovec) do
       {:ok, rest, written} -> drained(%{state | flow: Flow.wrote(flow, rest, written)})
-      {:error, reason} -> stop_now(reason, state)
+      {:error, reason} -> write_failed(reason, state)
     end
   end
+
+  defp write_failed(:epipe, state), do: doubt(:epipe, state)
+  defp write_failed(reason, state), do: stop_now(reason, state)
 
   defp drained(state) do
     if Flow.empty?(state.flow),

@@ -81,6 +81,9 @@ pub enum LinkEvent {
     },
     /// The guardian is gone, and the program with it; the last event.
     GuardianDown,
+    /// The guardian is gone, and the spawn was lost on the way to it: no program was started, and another try starts
+    /// another guardian; the last event.
+    Lost,
 }
 
 /// The link of a VM. Its methods never block.
@@ -116,8 +119,9 @@ impl Link {
     /// Starts a program; `spawn.id` is filled in. `fds` are the working directory and the descriptors of `spawn.fds`;
     /// they are closed on this side as soon as they are passed, and whatever becomes of the request.
     ///
-    /// The listener gets [`LinkEvent::Spawned`], [`LinkEvent::Refused`] or [`LinkEvent::GuardianDown`] first. An error
-    /// means that this process may not have another thread or descriptor for the link; the listener then gets nothing.
+    /// The listener gets [`LinkEvent::Spawned`], [`LinkEvent::Refused`], [`LinkEvent::GuardianDown`] or [`LinkEvent::Lost`]
+    /// first. An error means that this process may not have another thread or descriptor for the link; the listener then
+    /// gets nothing.
     pub fn spawn(
         &self,
         mut spawn: Spawn,

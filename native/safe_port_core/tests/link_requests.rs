@@ -82,7 +82,7 @@ fn descriptors_are_closed_on_this_side_once_they_are_passed() {
     // All that is left of them is what this guardian has.
     drop(fake);
     assert_eq!(read_to_end(reader), "");
-    assert_eq!(port.rest(), [LinkEvent::GuardianDown]);
+    assert_eq!(port.rest(), [LinkEvent::Lost]);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn what_a_guardian_has_not_seen_waits_for_the_next_one() {
     link.close(unseen[0].id);
     link.signal(unseen[1].id, 3, 9, Target::Tree);
     drop(fake);
-    assert_eq!(partly.rest(), [LinkEvent::GuardianDown]);
+    assert_eq!(partly.rest(), [LinkEvent::Lost]);
     let mut next = fakes.next();
     let mut requests = Vec::new();
     for _ in 0..4 {
@@ -184,7 +184,7 @@ fn what_waits_outlives_any_number_of_guardians_that_were_at_work() {
         fake.ready();
         fake.take_a_part();
         drop(fake);
-        assert_eq!(port.rest(), [LinkEvent::GuardianDown]);
+        assert_eq!(port.rest(), [LinkEvent::Lost]);
     }
     let mut survivor = fakes.next();
     assert_eq!((survivor.generation, survivor.spawn().0.id), (11, waits.id));
@@ -198,7 +198,7 @@ fn guardians_that_never_get_to_work_are_not_started_for_ever() {
     let link = Link::with_start(move |_| {
         count.fetch_add(1, Ordering::Relaxed);
         let (ours, _) = safe_port_os::socket::pair()?;
-        Ok(safe_port_core::link::Started { socket: ours, process: None })
+        Ok(safe_port_core::link::Started { socket: ours, process: None, tally: None })
     });
     for spawns in 1..=5 {
         let port = Port::open(&link, program(&["/x"]));

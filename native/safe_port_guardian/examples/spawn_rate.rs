@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use std::{env, io};
 
 use safe_port_os::poll::{poll, PollFd};
+use safe_port_os::tally::Tally;
 use safe_port_os::{dir, pipe, socket, spawn};
 use safe_port_wire::{Ending, Event, Frames, Orphans, PortId, Request, Spawn};
 
@@ -29,7 +30,7 @@ impl Vm {
         let program = CString::new(folder.unwrap_or_default().as_os_str().as_bytes())?;
         let argv = [program.clone(), CString::new("00000000000000aa")?, CString::new("1")?];
         let (ours, theirs) = socket::pair()?;
-        spawn::daemon(&program, &argv, &[(theirs.as_fd(), 3)])?;
+        spawn::daemon(&program, &argv, &[(theirs.as_fd(), 3), (Tally::new()?.as_fd(), 4)])?;
         Ok(Vm { socket: ours, frames: Frames::default(), next: 1 })
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use safe_port_os::poll::{poll, Notify, PollFd};
 use safe_port_os::process::{own_pid, Pid};
 use safe_port_os::signal::{self, ChildNews, SIGCONT, SIGKILL, SIGTERM};
+use safe_port_os::tally::Tally;
 use safe_port_os::wait::Ended;
 use safe_port_wire::{Event, PortId, Usage};
 
@@ -48,6 +49,8 @@ struct Pending {
 pub struct Guardian {
     realm: Realm,
     inbox: Inbox,
+    /// The programs asked for so far; the VM reads it when this guardian is gone.
+    tally: Tally,
     outbox: Arc<Outbox>,
     wake: Arc<Notify>,
     child_news: ChildNews,
@@ -69,15 +72,17 @@ pub struct Guardian {
 }
 
 impl Guardian {
-    /// The guardian of the VM at the other end of `socket`. Announces itself there.
+    /// The guardian of the VM at the other end of `socket`. Announces itself there, and counts in `tally` the programs that
+    /// it is asked for.
     ///
     /// Must be made by the main thread, with all signals blocked and none ignored.
-    pub fn new(realm: Realm, socket: OwnedFd) -> io::Result<Guardian> {
+    pub fn new(realm: Realm, socket: OwnedFd, tally: Tally) -> io::Result<Guardian> {
         let wake = Arc::new(Notify::new()?);
         let outbox = Arc::new(Outbox::new(socket, Arc::clone(&wake)));
         let guardian = Guardian {
             realm,
             inbox: Inbox::default(),
+            tally,
             spawners: Spawners::new(Arc::clone(&outbox), Arc::clone(&wake)),
             child_news: ChildNews::new()?,
             tree: Tree::new(realm),

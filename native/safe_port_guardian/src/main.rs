@@ -1,18 +1,21 @@
-//! `safe_port_guardian <vm> <generation>`: the guardian of one VM, which is at the other end of descriptor 3.
+//! `safe_port_guardian <vm> <generation>`: the guardian of one VM, which is at the other end of descriptor 3, and which reads
+//! from descriptor 4, even when the guardian is gone, how many programs it was asked for.
 //!
 //! Started by SafePort, not by hand.
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use safe_port_guardian::cookie::Realm;
 use safe_port_guardian::{Guardian, Outcome};
+use safe_port_os::tally::Tally;
 use safe_port_os::{process, signal};
 
 /// Where the guardian finds its socket.
 const SOCKET: i32 = 3;
+/// Where it finds its tally.
+const TALLY: i32 = 4;
 
 fn main() -> ExitCode {
     // First of all: while SIGCHLD is ignored, as it is in the VM, the status of a child is lost, and a signal that a
@@ -53,7 +56,7 @@ fn realm(vm: &str, generation: &str) -> Option<Realm> {
 
 /// Becomes the guardian, below a sentinel. Whether its work was done in the end.
 fn guardian(realm: Realm) -> io::Result<bool> {
-    let socket = process::take_inherited(SOCKET)?;
+    let [socket, tally] = process::take_inherited([SOCKET, TALLY])?;
     // Fails if it leads a session already, which is as good.
     let _ = process::new_session();
     #[cfg(all(target_os = "linux", not(feature = "posix")))]
@@ -61,18 +64,16 @@ fn guardian(realm: Realm) -> io::Result<bool> {
         // Refused in some sandboxes. What loses its parent is then lost too (see docs/guarantees.md).
         let _ = process::become_subreaper();
         if let Some(child) = process::fork()? {
-            return become_sentinel(child, realm, socket);
+            // The VM must not see an open socket when the guardian is gone.
+            drop(socket);
+            return become_sentinel(child, realm);
         }
         // The child, which is the guardian.
         let _ = process::new_session();
         let _ = process::become_subreaper();
         sweep(realm);
     }
-    work(realm, socket)
-}
-
-fn work(realm: Realm, socket: OwnedFd) -> io::Result<bool> {
-    Ok(Guardian::new(realm, socket)?.run()? == Outcome::Done)
+    Ok(Guardian::new(realm, socket, Tally::from(tally))?.run()? == Outcome::Done)
 }
 
 #[cfg(all(target_os = "linux", not(feature = "posix")))]
@@ -82,7 +83,6 @@ use linux::{become_sentinel, sentinel, sweep};
 mod linux {
     use std::ffi::CString;
     use std::io;
-    use std::os::fd::OwnedFd;
 
     use safe_port_guardian::cookie::Realm;
     use safe_port_guardian::sentinel::{self, NAME};
@@ -92,9 +92,7 @@ mod linux {
 
     /// Turns this process into the sentinel of `guardian`, under a name of its own, so that whoever ends processes by
     /// name has to name both.
-    pub fn become_sentinel(guardian: Pid, realm: Realm, socket: OwnedFd) -> io::Result<bool> {
-        // The VM must not see an open socket when the guardian is gone.
-        drop(socket);
+    pub fn become_sentinel(guardian: Pid, realm: Realm) -> io::Result<bool> {
         let words = [
             NAME.to_owned(),
             guardian.get().to_string(),

@@ -32,6 +32,7 @@ rustler::atoms! {
     lists,
     loaded_again,
     log,
+    lost,
     monitors,
     more,
     name_taken,

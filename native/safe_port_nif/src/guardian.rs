@@ -56,6 +56,7 @@ fn term<'a>(env: Env<'a>, event: &LinkEvent) -> Term<'a> {
             (atoms::signalled(), *ticket, errno::atom(env, *errno)).encode(env)
         }
         LinkEvent::GuardianDown => atoms::guardian_down().encode(env),
+        LinkEvent::Lost => atoms::lost().encode(env),
     }
 }
 

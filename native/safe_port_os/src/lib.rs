@@ -19,6 +19,7 @@ pub mod process;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod tally;
 pub mod wait;
 
 use std::io;

@@ -61,19 +61,26 @@ pub fn set_name(name: &CStr) {
     let _ = name;
 }
 
-/// `close_range(2)`: closes every descriptor but the standard ones and `number`, which is returned, closed on `exec`.
+/// `close_range(2)`: closes every descriptor but the standard ones and `numbers`, which are returned, closed on `exec`.
 ///
-/// For the beginning of a program, before it has opened anything; a second call is refused with `EBUSY`.
-pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+/// The numbers are in ascending order, and greater than 2. For the beginning of a program, before it has opened anything;
+/// a second call is refused with `EBUSY`.
+pub fn take_inherited<const N: usize>(numbers: [RawFd; N]) -> io::Result<[OwnedFd; N]> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::AcqRel) {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
-    // SAFETY: takes integers only; fails if the number is not open.
-    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    close_all_but(&[0, 1, 2, number]);
-    // SAFETY: it is open, and inherited: nothing in this process owns it, and no other call of this has taken it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    if numbers.first().is_some_and(|first| *first <= 2) || !numbers.is_sorted_by(|one, next| one < next) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    for number in numbers {
+        // SAFETY: takes integers only; fails if the number is not open.
+        check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    }
+    close_all_but(&[&[0, 1, 2], &numbers[..]].concat());
+    // SAFETY: they are open, differ, and are inherited: nothing in this process owns them, and no other call of this has
+    // taken them.
+    Ok(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 /// How many descriptors a process may have, as it was before [`raise_descriptors`].

@@ -43,7 +43,8 @@ const SMALL_BYTES: usize = 32;
 pub struct Frame {
     /// The port it is about.
     pub id: PortId,
-    is_spawn: bool,
+    /// Whether it asks for a program.
+    pub is_spawn: bool,
     bytes: Vec<u8>,
     sent: usize,
     /// Travel with the first byte, and are closed when it has gone.

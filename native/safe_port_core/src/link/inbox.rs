@@ -18,8 +18,10 @@ pub enum State {
     Dry,
     /// More.
     More,
-    /// Nothing more, ever: the guardian is gone, or what it sends is not our protocol.
+    /// Nothing more, ever: the guardian is gone.
     Over,
+    /// Nothing that could be understood: what it sends is not our protocol.
+    Nonsense,
 }
 
 /// The receiving side of the link.
@@ -56,7 +58,7 @@ impl Inbox {
                 };
                 match event {
                     Ok(event) => events.push(event),
-                    Err(_) => return State::Over,
+                    Err(_) => return State::Nonsense,
                 }
             }
             if count < self.buffer.len() {

@@ -22,6 +22,13 @@ const LENGTH_BYTES: usize = 4;
 /// An event and whom it is for.
 pub type Delivery = (Arc<dyn Listener>, LinkEvent);
 
+/// A port that has not ended.
+struct Port {
+    listener: Arc<dyn Listener>,
+    /// The how-manieth spawn that was sent to the present guardian it is; `None` until it was sent whole.
+    ordinal: Option<u64>,
+}
+
 /// How sending goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -54,13 +61,15 @@ pub enum Need {
     Pause(Duration),
 }
 
-/// The sending side of the link, and the listeners of all ports that have not ended.
+/// The sending side of the link, and all ports that have not ended.
 pub struct Outbox {
     socket: Option<Arc<OwnedFd>>,
     flow: Flow,
     /// In the order they were submitted; only the first may have been sent in part.
     queue: VecDeque<Frame>,
-    listeners: HashMap<PortId, Arc<dyn Listener>>,
+    ports: HashMap<PortId, Port>,
+    /// The spawns sent to the present guardian.
+    sent: u64,
     /// Refusals that did not need a guardian.
     refusals: Vec<Delivery>,
 }
@@ -71,7 +80,8 @@ impl Default for Outbox {
             socket: None,
             flow: Flow::Absent,
             queue: VecDeque::new(),
-            listeners: HashMap::new(),
+            ports: HashMap::new(),
+            sent: 0,
             refusals: Vec::new(),
         }
     }
@@ -101,7 +111,7 @@ impl Outbox {
                 (id, Request::Signal { id, ticket, signal, target })
             }
         };
-        if self.listeners.contains_key(&id) {
+        if self.ports.contains_key(&id) {
             self.queue.push_back(Frame::about(id, &request));
         }
     }
@@ -118,7 +128,7 @@ impl Outbox {
             self.refusals.push((listener, LinkEvent::Refused { stage, errno }));
             return;
         }
-        self.listeners.insert(spawn.id, listener);
+        self.ports.insert(spawn.id, Port { listener, ordinal: None });
         self.queue.push_back(Frame::spawn(spawn, fds));
     }
 
@@ -131,6 +141,12 @@ impl Outbox {
         while let Some(frame) = self.queue.front_mut() {
             match frame.send(socket.as_fd()) {
                 Ok(()) => {
+                    if frame.is_spawn {
+                        self.sent += 1;
+                        if let Some(port) = self.ports.get_mut(&frame.id) {
+                            port.ordinal = Some(self.sent);
+                        }
+                    }
                     self.queue.pop_front();
                     self.flow = Flow::Free;
                 }
@@ -175,7 +191,7 @@ impl Outbox {
     }
 
     fn refuse(&mut self, id: PortId, errno: i32) {
-        if let Some(listener) = self.listeners.remove(&id) {
+        if let Some(Port { listener, .. }) = self.ports.remove(&id) {
             self.refusals.push((listener, LinkEvent::Refused { stage: Stage::Fork, errno }));
         }
     }
@@ -198,6 +214,7 @@ impl Outbox {
     /// There is a guardian at the other end of `socket`.
     pub fn connect(&mut self, socket: Arc<OwnedFd>) {
         self.socket = Some(socket);
+        self.sent = 0;
         self.flow = Flow::Free;
     }
 
@@ -214,17 +231,23 @@ impl Outbox {
         std::mem::take(&mut self.refusals)
     }
 
-    /// The guardian is gone. Returns the listeners whose ports went with it.
+    /// The guardian is gone, which was asked for `received` programs and knew of no other spawn. Returns what the ports are
+    /// to be told that went with it.
     ///
     /// If `keep` is set, spawns of which it cannot have seen anything wait for the next one, with all that was said about
-    /// their ports.
-    pub fn disconnect(&mut self, keep: bool) -> Vec<Arc<dyn Listener>> {
+    /// their ports; and of those that it has not received whole it is said that they were lost on the way.
+    pub fn disconnect(&mut self, keep: bool, received: u64) -> Vec<Delivery> {
         self.socket = None;
         self.flow = Flow::Absent;
         let unseen = self.queue.iter().filter(|frame| keep && frame.is_unseen_spawn());
         let kept: HashSet<PortId> = unseen.map(|frame| frame.id).collect();
         self.queue.retain(|frame| kept.contains(&frame.id));
-        self.listeners.extract_if(|id, _| !kept.contains(id)).map(|(_, listener)| listener).collect()
+        let gone = self.ports.extract_if(|id, _| !kept.contains(id));
+        gone.map(|(_, port)| {
+            let never_begun = port.ordinal.is_none_or(|ordinal| ordinal > received);
+            (port.listener, if keep && never_begun { LinkEvent::Lost } else { LinkEvent::GuardianDown })
+        })
+        .collect()
     }
 
     /// Whom an event is for, and what it tells him. After a port's last event nobody listens any more.
@@ -239,7 +262,11 @@ impl Outbox {
             Event::Ended { id } => (id, true, LinkEvent::Ended),
             Event::Signalled { id, ticket, errno } => (id, false, LinkEvent::Signalled { ticket, errno }),
         };
-        let listener = if is_last { self.listeners.remove(&id) } else { self.listeners.get(&id).cloned() };
+        let listener = if is_last {
+            self.ports.remove(&id).map(|port| port.listener)
+        } else {
+            self.ports.get(&id).map(|port| Arc::clone(&port.listener))
+        };
         Some((listener?, event))
     }
 }
@@ -314,7 +341,7 @@ mod tests {
         let refusal = LinkEvent::Refused { stage: Stage::Fork, errno: errno::EPERM };
         assert_eq!(refused(&mut outbox), [refusal]);
         outbox.flush();
-        assert_eq!((outbox.need(), outbox.listeners.len()), (Need::Nothing, 1));
+        assert_eq!((outbox.need(), outbox.ports.len()), (Need::Nothing, 1));
     }
 
     #[test]
@@ -323,7 +350,7 @@ mod tests {
         drop(theirs);
         outbox.flush();
         assert_eq!(outbox.need(), Need::Funeral);
-        assert_eq!((outbox.disconnect(true).len(), outbox.need()), (0, Need::Guardian));
-        assert_eq!((outbox.disconnect(false).len(), outbox.need()), (2, Need::Nothing));
+        assert_eq!((outbox.disconnect(true, 0).len(), outbox.need()), (0, Need::Guardian));
+        assert_eq!((outbox.disconnect(false, 0).len(), outbox.need()), (2, Need::Nothing));
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use safe_port_os::process::Pid;
+use safe_port_os::tally::Tally;
 use safe_port_os::{socket, spawn, wait};
 
 /// How a link gets a guardian of the generation that is the argument.
@@ -20,9 +21,11 @@ pub struct Started {
     pub socket: OwnedFd,
     /// The process that was started, to be reaped when it ends. Not the guardian, which is a child of it.
     pub process: Option<Pid>,
+    /// Tells, when it is gone, how many programs it was asked for; without it nobody knows.
+    pub tally: Option<Tally>,
 }
 
-/// Starts an executable with a socket as descriptor 3.
+/// Starts an executable with a socket as descriptor 3 and a tally as descriptor 4.
 pub fn executable(path: PathBuf) -> impl Fn(u64) -> io::Result<Started> + Send + Sync {
     // Names this VM in the cookies of its programs. The standard library seeds its hashers from the system's random
     // numbers.
@@ -36,8 +39,10 @@ pub fn executable(path: PathBuf) -> impl Fn(u64) -> io::Result<Started> + Send +
             args.push(CString::new(word)?);
         }
         let (ours, theirs) = socket::pair()?;
-        let os_pid = spawn::daemon(&program, &args, &[(theirs.as_fd(), 3)])?;
-        Ok(Started { socket: ours, process: i32::try_from(os_pid).ok().and_then(Pid::new) })
+        let tally = Tally::new()?;
+        let os_pid = spawn::daemon(&program, &args, &[(theirs.as_fd(), 3), (tally.as_fd(), 4)])?;
+        let process = i32::try_from(os_pid).ok().and_then(Pid::new);
+        Ok(Started { socket: ours, process, tally: Some(tally) })
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use safe_port_os::poll::{poll, PollFd};
+use safe_port_os::tally::Tally;
 use safe_port_os::{errno, signal};
 use safe_port_wire::Event;
 
@@ -32,6 +33,7 @@ pub struct Worker {
     start: Arc<Start>,
     /// The same as the outbox has.
     socket: Option<Arc<OwnedFd>>,
+    tally: Option<Tally>,
     processes: Processes,
     inbox: Inbox,
     events: Vec<Event>,
@@ -48,6 +50,7 @@ impl Worker {
             commands,
             start,
             socket: None,
+            tally: None,
             processes: Processes::default(),
             inbox: Inbox::default(),
             events: Vec::new(),
@@ -66,12 +69,12 @@ impl Worker {
             if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
                 self.events.clear();
                 self.deliveries.clear();
-                self.bury();
+                self.bury(State::Nonsense);
             }
         }
         self.take_commands();
         self.false_starts = FALSE_STARTS;
-        self.bury();
+        self.bury(State::Dry);
         while !self.processes.is_empty() {
             self.poll(false, None);
         }
@@ -83,8 +86,11 @@ impl Worker {
 
     fn serve(&mut self) {
         while !self.is_closing() {
-            if self.wait() && self.receive() == State::Over {
-                self.bury();
+            if self.wait() {
+                match self.receive() {
+                    State::Dry | State::More => {}
+                    last @ (State::Over | State::Nonsense) => self.bury(last),
+                }
             }
             self.take_commands();
             let need = {
@@ -155,7 +161,7 @@ impl Worker {
     fn start(&mut self) {
         let generation = self.shared.generation.load(Ordering::Relaxed) + 1;
         match (self.start)(generation) {
-            Ok(Started { socket, process }) => {
+            Ok(Started { socket, process, tally }) => {
                 self.shared.generation.store(generation, Ordering::Release);
                 if let Some(process) = process {
                     self.processes.add(process);
@@ -163,6 +169,7 @@ impl Worker {
                 let socket = Arc::new(socket);
                 self.shared.outbox().connect(Arc::clone(&socket));
                 self.socket = Some(socket);
+                self.tally = tally;
             }
             Err(error) => {
                 // Without a number only if the name of the executable cannot be one.
@@ -197,16 +204,13 @@ impl Worker {
 
     /// The guardian takes nothing any more; what it said before it went still counts.
     fn hear_last_words(&mut self) {
-        for _ in 0..LAST_RECEIVES {
-            if self.receive() != State::More {
-                break;
-            }
-        }
-        self.bury();
+        let mut states = (0..LAST_RECEIVES).map(|_| self.receive());
+        let last = states.find(|state| matches!(state, State::Over | State::Nonsense));
+        self.bury(last.unwrap_or(State::Dry));
     }
 
-    /// The guardian is gone.
-    fn bury(&mut self) {
+    /// The guardian is gone, or given up; `last` is what was heard last.
+    fn bury(&mut self, last: State) {
         self.socket = None;
         self.inbox = Inbox::default();
         self.shared.guardian.store(0, Ordering::Release);
@@ -217,9 +221,12 @@ impl Worker {
         if !keep {
             self.false_starts = 0;
         }
-        let lost = self.shared.outbox().disconnect(keep);
-        for listener in lost {
-            tell(listener, LinkEvent::GuardianDown);
+        // When its socket is closed, its last thread has gone and counts no more. Otherwise it may count on.
+        let tally = self.tally.take().filter(|_| last == State::Over);
+        let received = tally.and_then(|tally| tally.take()).unwrap_or(u64::MAX);
+        let news = self.shared.outbox().disconnect(keep, received);
+        for (listener, event) in news {
+            tell(listener, event);
         }
     }
 }

@@ -22,7 +22,7 @@ impl Fakes {
             let (ours, theirs) = socket::pair()?;
             // An error means that the test is over.
             let _ = sender.send((generation, theirs));
-            Ok(Started { socket: ours, process: None })
+            Ok(Started { socket: ours, process: None, tally: None })
         };
         (Link::with_start(start), Fakes(receiver))
     }

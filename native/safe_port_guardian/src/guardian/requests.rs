@@ -46,6 +46,8 @@ impl Guardian {
     }
 
     fn spawn(&mut self, spawn: Box<Spawn>, batch: Batch) {
+        // Before anything is done about it: what is not counted when the guardian is gone was never begun.
+        self.tally.count();
         let parent = spawn.cgroup.as_deref().map(|path| Path::new(OsStr::from_bytes(path)));
         if let Some(parent) = parent {
             if self.realm.generation > 1 && self.swept.insert(parent.as_os_str().as_bytes().to_vec()) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use safe_port_os::pidfd::PidFd;
 use safe_port_os::poll::{poll, PollFd};
 use safe_port_os::process::Pid;
+use safe_port_os::tally::Tally;
 use safe_port_os::{dir, pipe, signal, socket, spawn, wait};
 use safe_port_wire::{Ending, Event, Frames, Orphans, PortId, Request, Spawn, Stage, Target};
 
@@ -165,7 +166,9 @@ impl Vm {
             .chain(numbers.iter().map(String::as_str))
             .map(|word| CString::new(word).expect("no NUL"))
             .collect();
-        let sentinel = spawn::daemon(&argv[0], &argv, &[(theirs.as_fd(), 3)]).expect("the guardian starts");
+        let tally = Tally::new().expect("a tally");
+        let fds = [(theirs.as_fd(), 3), (tally.as_fd(), 4)];
+        let sentinel = spawn::daemon(&argv[0], &argv, &fds).expect("the guardian starts");
         drop(theirs);
         let mut vm = Vm {
             number,
