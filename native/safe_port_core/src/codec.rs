@@ -100,6 +100,7 @@ impl Framing {
     ///
     /// `None` means that what is left is not a whole piece yet. `scanned` bytes after `*at` are known to hold no
     /// newline, so that a long line is not searched again with each read.
+    #[inline]
     pub fn split(self, input: &[u8], at: &mut usize, scanned: usize) -> Result<Option<Piece>, TooLong> {
         let start = *at;
         let rest = &input[start..];
@@ -110,14 +111,11 @@ impl Framing {
                 Ok(Some(Piece { range: start..input.len(), kind: Kind::Whole }))
             }
             Framing::Packet { prefix, endian, max } => {
-                let width = prefix as usize;
-                let Some(length) = rest.get(..width).map(|bytes| number(bytes, endian)) else {
-                    return Ok(None);
-                };
+                let Some(length) = announced(rest, prefix, endian) else { return Ok(None) };
                 if length > max {
                     return Err(TooLong { bytes: length });
                 }
-                let body = start + width;
+                let body = start + prefix as usize;
                 if input.len() - body < length {
                     return Ok(None);
                 }
@@ -135,7 +133,7 @@ impl Framing {
     pub fn frame_length(self, input: &[u8]) -> Option<usize> {
         match self {
             Framing::Packet { prefix, endian, .. } => {
-                input.get(..prefix as usize).map(|bytes| prefix as usize + number(bytes, endian))
+                announced(input, prefix, endian).map(|length| prefix as usize + length)
             }
             Framing::Stream | Framing::Line { .. } => None,
         }
@@ -175,18 +173,36 @@ impl Header {
     }
 }
 
-fn number(bytes: &[u8], endian: Endian) -> usize {
-    let fold = |sum: usize, byte: &u8| sum << 8 | usize::from(*byte);
-    match endian {
-        Endian::Big => bytes.iter().fold(0, fold),
-        Endian::Little => bytes.iter().rev().fold(0, fold),
-    }
+/// The length that the prefix at the front of `bytes` announces, if it is whole.
+#[inline]
+fn announced(bytes: &[u8], prefix: Prefix, endian: Endian) -> Option<usize> {
+    let number = match prefix {
+        Prefix::One => u32::from(*bytes.first()?),
+        Prefix::Two => {
+            let bytes = *bytes.first_chunk()?;
+            u32::from(if endian == Endian::Big {
+                u16::from_be_bytes(bytes)
+            } else {
+                u16::from_le_bytes(bytes)
+            })
+        }
+        Prefix::Four => {
+            let bytes = *bytes.first_chunk()?;
+            if endian == Endian::Big {
+                u32::from_be_bytes(bytes)
+            } else {
+                u32::from_le_bytes(bytes)
+            }
+        }
+    };
+    Some(number as usize)
 }
 
 /// The length of the next piece of a line, the bytes it uses up, and its kind.
 ///
 /// A newline is `\n` or `\r\n`. A piece is cut off after `max` bytes only when the byte behind it can no longer belong
 /// to a newline (contract I4 and I5).
+#[inline]
 fn split_line(input: &[u8], max: usize, scanned: usize) -> Option<(usize, usize, Kind)> {
     // A newline behind the first `max` + 2 bytes (`\r\n`) is of no interest to this piece.
     let window = &input[..input.len().min(max.saturating_add(2))];

@@ -13,8 +13,13 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 const BULK_BYTES: usize = 256 * 1024;
 /// What the pipe of such a program is enlarged to, in bytes, where the user's quota allows it.
 const BULK_PIPE_BYTES: usize = 1024 * 1024;
-/// Reads in a row that filled the buffer before a program counts as one that moves bulk data.
-const FULL_READS_TO_BULK: u8 = 4;
+/// A read of so many bytes speaks for a program that moves bulk data, a smaller one against it.
+const LARGE_READ_BYTES: usize = 16 * 1024;
+/// How many more large reads than small ones make a program one that moves bulk data.
+const LARGE_READS_TO_BULK: u8 = 8;
+
+/// Pieces of fewer bytes on average are copied rather than shared.
+const SMALL_PIECE_BYTES: usize = 256;
 
 /// A buffer that finished pieces may share. The NIF's are binaries of the VM.
 pub trait Chunk: Sized {
@@ -121,8 +126,12 @@ pub struct Reader<C> {
     /// Whether the carry may hold whole pieces, because the last read was limited.
     whole: bool,
     long: Option<Long<C>>,
-    full_reads: u8,
+    /// Large reads less small ones, from none to `LARGE_READS_TO_BULK`.
+    large_reads: u8,
+    /// Whether the program moves bulk data: its pipe is enlarged, and read into chunks of their own.
     bulk: bool,
+    /// Whether the last read yielded pieces that are better copied than shared.
+    small_pieces: bool,
     /// Bytes that may still be read; `None` while the program runs.
     left: Option<usize>,
     eof: bool,
@@ -139,8 +148,9 @@ impl<C: Chunk> Reader<C> {
             scanned: 0,
             whole: false,
             long: None,
-            full_reads: 0,
+            large_reads: 0,
             bulk: false,
+            small_pieces: false,
             left: None,
             eof: false,
             input: 0,
@@ -192,7 +202,7 @@ impl<C: Chunk> Reader<C> {
         if rest >= SCRATCH_BYTES / 2 {
             return self.read_line(fd, scratch, limit);
         }
-        if self.bulk {
+        if self.bulk && !self.small_pieces {
             return self.read_bulk(fd, scratch, limit);
         }
         scratch.bytes[..rest].copy_from_slice(&self.carry[self.start..]);
@@ -203,7 +213,7 @@ impl<C: Chunk> Reader<C> {
         if count == 0 {
             return Ok(self.end(&mut scratch.pieces, limit));
         }
-        self.adapt(fd, count == SCRATCH_BYTES - rest);
+        self.adapt(fd, count);
         let filled = rest + count;
         let at = self.cut(&scratch.bytes[..filled], &mut scratch.pieces, limit)?;
         self.keep(&scratch.bytes[at..filled]);
@@ -225,8 +235,7 @@ impl<C: Chunk> Reader<C> {
         if count == 0 {
             return Ok(self.end(&mut scratch.pieces, limit));
         }
-        // A program that no longer fills the pipe's first 64 KiB goes back to small reads.
-        self.adapt(fd, count >= SCRATCH_BYTES);
+        self.adapt(fd, count);
         let filled = rest + count;
         let at = self.cut(&chunk.bytes()[..filled], &mut scratch.pieces, limit)?;
         self.keep(&chunk.bytes()[at..filled]);
@@ -263,7 +272,7 @@ impl<C: Chunk> Reader<C> {
         if count == 0 {
             return Ok(self.end(&mut scratch.pieces, 1));
         }
-        self.adapt(fd, count >= SCRATCH_BYTES);
+        self.adapt(fd, count);
         long.filled += count;
         let next = self.next(count == want);
         if long.filled < long.frame {
@@ -328,7 +337,9 @@ impl<C: Chunk> Reader<C> {
 
     /// Cuts up to `limit` pieces from `input`; returns where the rest begins.
     fn cut(&mut self, input: &[u8], pieces: &mut Vec<Piece>, limit: usize) -> Result<usize, ReadError> {
-        self.cut_from(input, 0, pieces, limit)
+        let end = self.cut_from(input, 0, pieces, limit)?;
+        self.small_pieces = pieces.len() * SMALL_PIECE_BYTES > end;
+        Ok(end)
     }
 
     fn cut_from(
@@ -409,14 +420,14 @@ impl<C: Chunk> Reader<C> {
     }
 
     /// Learns from a read whether the program moves bulk data.
-    fn adapt(&mut self, fd: BorrowedFd<'_>, full: bool) {
-        if !full {
-            self.full_reads = 0;
-            self.bulk = false;
+    fn adapt(&mut self, fd: BorrowedFd<'_>, count: usize) {
+        if count < LARGE_READ_BYTES {
+            self.large_reads = self.large_reads.saturating_sub(1);
+            self.bulk &= self.large_reads > 0;
             return;
         }
-        self.full_reads = self.full_reads.saturating_add(1);
-        if !self.bulk && self.full_reads >= FULL_READS_TO_BULK {
+        self.large_reads = LARGE_READS_TO_BULK.min(self.large_reads + 1);
+        if !self.bulk && self.large_reads == LARGE_READS_TO_BULK {
             self.bulk = true;
             // Refused where the user's quota is used up: then the pipe stays as it is.
             let _ = pipe::set_size(fd, BULK_PIPE_BYTES);
