@@ -45,6 +45,7 @@ defmodule SafePort.Core.Native do
 
   @spec accept_command(handle(), [binary()]) ::
           :ok
+          | :asked
           | :half_closed
           | {:queue | :behind, [binary()], pos_integer()}
           | {:error, atom()}
@@ -64,6 +65,10 @@ defmodule SafePort.Core.Native do
 
   @spec read(handle(), pos_integer(), reference()) :: {:more | :wait | :eof, [term()]} | {:error, atom()}
   def read(_handle, _limit, _tag), do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec read_awake(handle(), pos_integer(), reference()) ::
+          {:more | :wait | :eof, [term()]} | {:error, atom()}
+  def read_awake(_handle, _limit, _tag), do: :erlang.nif_error(:nif_not_loaded)
 
   @spec recv(pid(), pos_integer(), reference()) ::
           {:ok | :lists, [term()]} | :wait | :more | :closed | {:error, atom()}

@@ -253,17 +253,19 @@ defmodule SafePort.Core.Server do
     if Flow.credit(state.flow) > 0, do: read(%{state | reading: :more}), else: state
   end
 
-  defp read(%{reading: :more} = state) do
-    case Native.read(state.handle, Flow.credit(state.flow), state.tag) do
-      {:error, reason} ->
-        stop_now(reason, state)
-
-      {next, messages} ->
-        state |> deliver(messages) |> proceed(next)
-    end
-  end
+  defp read(%{reading: :more} = state),
+    do: state.handle |> Native.read(Flow.credit(state.flow), state.tag) |> take(state)
 
   defp read(state), do: state
+
+  # A command was written whose reply may come within microseconds.
+  defp read_awake(%{reading: :wait} = state),
+    do: state.handle |> Native.read_awake(Flow.credit(state.flow), state.tag) |> take(state)
+
+  defp read_awake(state), do: state
+
+  defp take({:error, reason}, state), do: stop_now(reason, state)
+  defp take({next, messages}, state), do: state |> deliver(messages) |> proceed(next)
 
   defp deliver(state, []), do: state
 
@@ -375,6 +377,7 @@ defmodule SafePort.Core.Server do
   end
 
   defp native({:queue, iovec, bytes}, state), do: enqueue(iovec, bytes, state)
+  defp native(:asked, state), do: read_awake(state)
   defp native({:write_failed, reason}, state), do: write_failed(reason, state)
   defp native({:read_failed, reason}, state), do: stop_now(reason, state)
   defp native(:eof, state), do: doubt(:eof, %{state | reading: :eof})
@@ -414,6 +417,7 @@ defmodule SafePort.Core.Server do
   defp accept(iovec, state) do
     case Native.accept_command(state.handle, iovec) do
       :ok -> state
+      :asked -> read_awake(state)
       :half_closed -> stop_now(:epipe, state)
       {:queue, rest, bytes} -> enqueue(rest, bytes, state)
       {:behind, rest, bytes} -> enqueue(rest, bytes, state |> await_rest())

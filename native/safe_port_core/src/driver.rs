@@ -18,7 +18,6 @@ mod host;
 mod jobs;
 mod lane;
 mod lines;
-mod patience;
 mod pids;
 mod poller;
 mod pool;
@@ -35,11 +34,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::patience;
+
 pub use safe_port_driver::abi::host::{Library, LoadError};
 pub use safe_port_driver::Bytes;
 
 pub use self::events::{Event, Events, Failure, Reason, StartRefusal};
-pub use self::patience::Patience;
 pub use self::pids::Pids;
 pub use self::pool::Crew;
 pub use self::port::Port;

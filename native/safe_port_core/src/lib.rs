@@ -5,5 +5,8 @@
 pub mod codec;
 pub mod driver;
 pub mod link;
+pub mod patience;
 pub mod reader;
+pub mod turns;
+mod volume;
 pub mod writer;

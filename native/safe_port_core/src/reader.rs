@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use safe_port_os::pipe;
 
 use crate::codec::{Framing, Kind, Piece, TooLong};
+use crate::volume::Volume;
 
 /// Bytes of the buffer that small reads go through; also what a pipe holds unless it is enlarged.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
@@ -13,13 +14,6 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 const BULK_BYTES: usize = 256 * 1024;
 /// What the pipe of such a program is enlarged to, in bytes, where the user's quota allows it.
 const BULK_PIPE_BYTES: usize = 1024 * 1024;
-/// A read of so many bytes speaks for a program that moves bulk data, a smaller one against it.
-const LARGE_READ_BYTES: usize = 16 * 1024;
-/// How many more large reads than small ones make a program one that moves bulk data.
-const LARGE_READS_TO_BULK: u8 = 8;
-
-/// Pieces of fewer bytes on average are copied rather than shared.
-const SMALL_PIECE_BYTES: usize = 256;
 
 /// A buffer that finished pieces may share. The NIF's are binaries of the VM.
 pub trait Chunk: Sized {
@@ -126,12 +120,7 @@ pub struct Reader<C> {
     /// Whether the carry may hold whole pieces, because the last read was limited.
     whole: bool,
     long: Option<Long<C>>,
-    /// Large reads less small ones, from none to `LARGE_READS_TO_BULK`.
-    large_reads: u8,
-    /// Whether the program moves bulk data: its pipe is enlarged, and read into chunks of their own.
-    bulk: bool,
-    /// Whether the last read yielded pieces that are better copied than shared.
-    small_pieces: bool,
+    volume: Volume,
     /// Bytes that may still be read; `None` while the program runs.
     left: Option<usize>,
     eof: bool,
@@ -148,9 +137,7 @@ impl<C: Chunk> Reader<C> {
             scanned: 0,
             whole: false,
             long: None,
-            large_reads: 0,
-            bulk: false,
-            small_pieces: false,
+            volume: Volume::default(),
             left: None,
             eof: false,
             input: 0,
@@ -202,7 +189,7 @@ impl<C: Chunk> Reader<C> {
         if rest >= SCRATCH_BYTES / 2 {
             return self.read_line(fd, scratch, limit);
         }
-        if self.bulk && !self.small_pieces {
+        if self.volume.is_shared() {
             return self.read_bulk(fd, scratch, limit);
         }
         scratch.bytes[..rest].copy_from_slice(&self.carry[self.start..]);
@@ -338,7 +325,7 @@ impl<C: Chunk> Reader<C> {
     /// Cuts up to `limit` pieces from `input`; returns where the rest begins.
     fn cut(&mut self, input: &[u8], pieces: &mut Vec<Piece>, limit: usize) -> Result<usize, ReadError> {
         let end = self.cut_from(input, 0, pieces, limit)?;
-        self.small_pieces = pieces.len() * SMALL_PIECE_BYTES > end;
+        self.volume.cut(end, pieces.len());
         Ok(end)
     }
 
@@ -419,16 +406,9 @@ impl<C: Chunk> Reader<C> {
         }
     }
 
-    /// Learns from a read whether the program moves bulk data.
+    /// Enlarges the pipe of a program that has proved to move bulk data.
     fn adapt(&mut self, fd: BorrowedFd<'_>, count: usize) {
-        if count < LARGE_READ_BYTES {
-            self.large_reads = self.large_reads.saturating_sub(1);
-            self.bulk &= self.large_reads > 0;
-            return;
-        }
-        self.large_reads = LARGE_READS_TO_BULK.min(self.large_reads + 1);
-        if !self.bulk && self.large_reads == LARGE_READS_TO_BULK {
-            self.bulk = true;
+        if self.volume.read(count) {
             // Refused where the user's quota is used up: then the pipe stays as it is.
             let _ = pipe::set_size(fd, BULK_PIPE_BYTES);
         }

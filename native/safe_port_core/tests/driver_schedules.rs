@@ -5,7 +5,7 @@
 
 #[path = "../src/driver/lane.rs"]
 mod lane;
-#[path = "../src/driver/patience.rs"]
+#[path = "../src/patience.rs"]
 mod patience;
 #[path = "../src/driver/pool.rs"]
 mod pool;

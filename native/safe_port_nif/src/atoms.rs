@@ -1,6 +1,7 @@
 //! The atoms of the NIF's terms.
 
 rustler::atoms! {
+    asked,
     badarg,
     behind,
     built_in,

@@ -1,6 +1,7 @@
 //! Data to the program: straight into its pipe, or back to the port process to be queued.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NewBinary, ResourceArc, Term};
 use safe_port_core::writer::write_parts;
@@ -40,7 +41,13 @@ fn command<'a>(env: Env<'a>, port: LocalPid, iovec: Vec<Binary<'a>>) -> Atom {
         accept(env, &handle, &mut output, &iovec)
     };
     let event = match accepted {
-        Accepted::Written => return atoms::ok(),
+        Accepted::Written => {
+            // In passive mode whoever reads waits awake.
+            if handle.turns.asked() && !handle.passive.load(Ordering::Acquire) {
+                let _ = env.send(&handle.port, (&handle, atoms::asked()));
+            }
+            return atoms::ok();
+        }
         Accepted::HalfClosed => return atoms::half_closed(),
         Accepted::Rest(rest, bytes) | Accepted::Behind(rest, bytes) => {
             (atoms::queue(), rest, bytes).encode(env)
@@ -56,6 +63,7 @@ fn command<'a>(env: Env<'a>, port: LocalPid, iovec: Vec<Binary<'a>>) -> Atom {
 #[rustler::nif]
 fn accept_command<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, iovec: Vec<Binary<'a>>) -> Term<'a> {
     match accept(env, &handle, &mut lock(&handle.output), &iovec) {
+        Accepted::Written if handle.turns.asked() => atoms::asked().encode(env),
         Accepted::Written => atoms::ok().encode(env),
         Accepted::HalfClosed => atoms::half_closed().encode(env),
         Accepted::Rest(rest, bytes) => (atoms::queue(), rest, bytes).encode(env),

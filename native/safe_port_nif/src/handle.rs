@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use rustler::{Env, LocalPid, Monitor, Resource};
 use safe_port_core::codec::Framing;
 use safe_port_core::reader::Reader;
+use safe_port_core::turns::Turns;
 use safe_port_wire::PortId;
 
 use crate::chunk::Chunk;
@@ -73,6 +74,8 @@ pub struct PortHandle {
     pub roles: Mutex<Roles>,
     /// Whether the owner reads for itself.
     pub passive: AtomicBool,
+    /// Whether replies come fast.
+    pub turns: Turns,
     /// What the guardian knows the port by, once it was asked to spawn.
     pub id: OnceLock<PortId>,
     closed: AtomicBool,
@@ -96,6 +99,7 @@ impl PortHandle {
             output: Mutex::new(output),
             roles: Mutex::new(Roles { keeper: port, owner }),
             passive: AtomicBool::new(passive),
+            turns: Turns::default(),
             id: OnceLock::new(),
             closed: AtomicBool::new(false),
         }

@@ -34,9 +34,23 @@ pub struct Waiter {
 /// `:wait` one `{:select, _, tag, :ready_input}` message will come.
 #[rustler::nif]
 fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, tag: Term<'a>) -> Term<'a> {
+    read_for_server(env, &handle, limit, tag)
+}
+
+/// `Native.read_awake/3`: as `read/3`, after a command whose reply may come within microseconds: until then the port
+/// process stays awake instead of asking for readiness.
+#[rustler::nif]
+fn read_awake<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, tag: Term<'a>) -> Term<'a> {
+    // Or the poll thread would wake as well, and take the processor that the program needs.
+    suspend_input(env, &handle, tag);
+    await_input(&handle);
+    read_for_server(env, &handle, limit, tag)
+}
+
+fn read_for_server<'a>(env: Env<'a>, handle: &PortHandle, limit: usize, tag: Term<'a>) -> Term<'a> {
     let mut input = lock(&handle.input);
     let message = |piece| (handle.port, (atoms::data(), piece)).encode(env);
-    match cut(env, &mut input, limit, message) {
+    match cut(env, handle, &mut input, limit, message) {
         Ok((Next::More, messages)) => (atoms::more(), messages).encode(env),
         Ok((Next::Eof, messages)) => (atoms::eof(), messages).encode(env),
         Ok((Next::Wait, messages)) => {
@@ -69,7 +83,16 @@ fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> 
         if input.pipe.is_none() {
             return atoms::closed().encode(env);
         }
-        match cut(env, &mut input, limit, |piece| piece) {
+        let mut read = cut(env, &handle, &mut input, limit, |piece| piece);
+        if matches!(&read, Ok((Next::Wait, packets)) if packets.is_empty()) {
+            drop(input);
+            let is_ready = await_input(&handle);
+            input = lock(&handle.input);
+            if is_ready {
+                read = cut(env, &handle, &mut input, limit, |piece| piece);
+            }
+        }
+        match read {
             Ok((_, packets)) if !packets.is_empty() => {
                 let kind = if handle.binary { atoms::ok() } else { atoms::lists() };
                 return (kind, packets).encode(env);
@@ -115,11 +138,14 @@ fn cancel(env: Env, port: LocalPid, reference: Term) -> bool {
 /// `Native.suspend/2`: the port process stops waiting for input.
 #[rustler::nif]
 fn suspend(env: Env, handle: ResourceArc<PortHandle>, tag: Term) -> Atom {
-    let input = lock(&handle.input);
-    if let Some(pipe) = &input.pipe {
+    suspend_input(env, &handle, tag);
+    atoms::ok()
+}
+
+fn suspend_input(env: Env, handle: &PortHandle, tag: Term) {
+    if let Some(pipe) = &lock(&handle.input).pipe {
         pipe.cancel(env, Ready::Input, tag);
     }
-    atoms::ok()
 }
 
 /// `Native.end_input/1`: the program ended; only what is in its pipe now is still its own (contract E5).
@@ -147,9 +173,20 @@ fn wake(env: Env, handle: &ResourceArc<PortHandle>, waiter: &Waiter) {
     });
 }
 
+/// Waits awake for input, if a reply may come soon; whether there is something to read.
+fn await_input(handle: &PortHandle) -> bool {
+    let is_ready = || {
+        let input = lock(&handle.input);
+        let bytes = input.pipe.as_ref().map_or(1, |pipe| pipe::readable_bytes(pipe.as_fd()).unwrap_or(1));
+        (bytes > 0).then_some(())
+    };
+    handle.turns.awake(is_ready).is_some()
+}
+
 /// Reads once at most and makes a term of each piece.
 fn cut<'a>(
     env: Env<'a>,
+    handle: &PortHandle,
     input: &mut Input,
     limit: usize,
     message: impl Fn(Term<'a>) -> Term<'a>,
@@ -169,6 +206,9 @@ fn cut<'a>(
             Source::Chunk(chunk) => terms.of_chunk(chunk.0.release(env), &pieces, message),
         };
         scratch.pieces = pieces;
+        if !cut.is_empty() {
+            handle.turns.answered();
+        }
         Ok((next, cut))
     })
 }

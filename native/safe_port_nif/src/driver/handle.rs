@@ -8,9 +8,8 @@ use rustler::env::SavedTerm;
 use rustler::thread::is_scheduler_thread;
 use rustler::{Encoder, Env, LocalPid, Monitor, OwnedBinary, OwnedEnv, Resource, ResourceArc};
 use safe_port_core::codec::Kind;
-use safe_port_core::driver::{
-    CallError, CloseMode, ControlReply, Event, Events, Patience, Pids, Port, Reason,
-};
+use safe_port_core::driver::{CallError, CloseMode, ControlReply, Event, Events, Pids, Port, Reason};
+use safe_port_core::patience::Patience;
 
 use super::terms;
 use crate::atoms;
