@@ -30,6 +30,16 @@ defmodule SafePort.DriverDocumentTest do
     for item <- callbacks() ++ functions(), do: assert(@document =~ "`#{item}`", "#{item} is missing")
   end
 
+  test "every callback and every group of functions, D1 to D12, has a test that names it" do
+    names =
+      for file <- Path.wildcard("native/safe_port_core/tests/driver_*.rs"),
+          [name] <- Regex.scan(~r/^#\[test\]\nfn (\w+)/m, File.read!(file), capture: :all_but_first),
+          do: "_#{name}_"
+
+    for row <- callbacks() ++ Enum.map(1..12, &"d#{&1}"),
+        do: assert(Enum.any?(names, &(&1 =~ "_#{row}_")), "no test names #{row}")
+  end
+
   defp callbacks, do: public("driver.rs", ~r/^    fn (\w+)[<(]/m) -- ~w(fmt from)
 
   # Those that make up a `PortHandle`, whose documentation names what they stand for.

@@ -64,7 +64,7 @@ defmodule SafePort.DriverTest do
         end
       end
 
-      test "sends a header as list cells in front", %{isolation: isolation} do
+      test "sends a header as list cells in front (D1)", %{isolation: isolation} do
         for {options, data} <- [{[:binary], [?h, ?d | "data"]}, {[], ~c"hddata"}] do
           port = open_driver("trouble", [{:isolation, isolation} | options])
           SafePort.control(port, 1, "header")
@@ -72,7 +72,7 @@ defmodule SafePort.DriverTest do
         end
       end
 
-      test "sends lines", %{isolation: isolation} do
+      test "sends lines (D1)", %{isolation: isolation} do
         port = open_driver("trouble", [:binary, line: 4, isolation: isolation])
         SafePort.command(port, "ab\ncdefg\n")
         assert next(port) == {:data, {:eol, "ab"}}
@@ -90,7 +90,7 @@ defmodule SafePort.DriverTest do
         assert_receive {:EXIT, ^port, :normal}, 5_000
       end
 
-      test "replies to control with a list, or a binary if it says so", %{isolation: isolation} do
+      test "replies to control with a list, or a binary if it says so (D11)", %{isolation: isolation} do
         port = open_driver("trouble", isolation: isolation)
         assert SafePort.control(port, 0, ["by", ~c"t"] ++ "es") == ~c"bytes"
         SafePort.control(port, 1, "binary")
@@ -143,7 +143,7 @@ defmodule SafePort.DriverTest do
         for term <- terms, do: assert(SafePort.call(port, 0, term) == term)
       end
 
-      test "knows its caller and its owner", %{isolation: isolation} do
+      test "knows its caller and its owner (D11)", %{isolation: isolation} do
         port = open_driver("trouble", isolation: isolation)
         assert SafePort.call(port, 1, nil) == self()
         owner = self()
@@ -153,7 +153,7 @@ defmodule SafePort.DriverTest do
         assert SafePort.call(port, 2, nil) != owner
       end
 
-      test "sends terms to its owner and to others", %{isolation: isolation} do
+      test "sends terms to its owner and to others (D10)", %{isolation: isolation} do
         port = open_driver("trouble", isolation: isolation)
         assert SafePort.call(port, 4, {:hello, 1}) == :ok
         assert_received {:hello, 1}
@@ -162,7 +162,7 @@ defmodule SafePort.DriverTest do
         assert Task.await(task) == %{from: "driver"}
       end
 
-      test "hears of the death of a process", %{isolation: isolation} do
+      test "hears of the death of a process (D7)", %{isolation: isolation} do
         port = open_driver("trouble", isolation: isolation)
         {pid, monitor} = spawn_monitor(fn -> receive(do: (:end -> :ok)) end)
         assert SafePort.call(port, 5, pid)
@@ -195,13 +195,13 @@ defmodule SafePort.DriverTest do
         end
       end
 
-      test "times out", %{isolation: isolation} do
+      test "times out (D4)", %{isolation: isolation} do
         port = open_driver("trouble", [:binary, isolation: isolation])
         SafePort.control(port, 1, "timer")
         assert next(port) == {:data, "timeout"}
       end
 
-      test "ends its port with the reason that it gives", %{isolation: isolation} do
+      test "ends its port with the reason that it gives (D2)", %{isolation: isolation} do
         reasons = [
           {"eof", :normal},
           {"fail", :trouble},
@@ -222,22 +222,24 @@ defmodule SafePort.DriverTest do
         end
       end
 
-      test "that exits tells the monitors, and the owner nothing", %{isolation: isolation} do
-        port = open_driver("trouble", isolation: isolation)
-        monitor = SafePort.monitor(port)
-        SafePort.command(port, "quit")
-        assert_receive {:DOWN, ^monitor, :process, ^port, :normal}, 10_000
-        refute_received {:EXIT, ^port, _reason}
+      test "that exits tells the monitors, and the owner nothing (D3)", %{isolation: isolation} do
+        for {word, reason} <- [{"quit", :normal}, {"quit 32", :epipe}] do
+          port = open_driver("trouble", isolation: isolation)
+          monitor = SafePort.monitor(port)
+          SafePort.command(port, word)
+          assert_receive {:DOWN, ^monitor, :process, ^port, ^reason}, 10_000
+          refute_received {:EXIT, ^port, _reason}
+        end
       end
 
-      test "that comes to its end stays open with :eof", %{isolation: isolation} do
+      test "that comes to its end stays open with :eof (D2)", %{isolation: isolation} do
         port = open_driver("trouble", [:eof, isolation: isolation])
         SafePort.command(port, "eof")
         assert next(port) == :eof
         assert SafePort.control(port, 0, "x") == ~c"x"
       end
 
-      test "makes commands wait while it is busy", %{isolation: isolation} do
+      test "makes commands wait while it is busy (D9)", %{isolation: isolation} do
         port = open_driver("trouble", [:binary, isolation: isolation])
         SafePort.control(port, 1, "busy")
         refute SafePort.command(port, "dropped", [:nosuspend])
@@ -253,7 +255,16 @@ defmodule SafePort.DriverTest do
         assert Enum.sort([next(port), next(port)]) == [data: "called", data: "sent"]
       end
 
-      test "takes a forced command if it allows that", %{isolation: isolation} do
+      test "lets callers that wait go when it is closed (D9)", %{isolation: isolation} do
+        port = open_driver("trouble", isolation: isolation)
+        SafePort.control(port, 1, "busy")
+        task = Task.async(fn -> catch_error(SafePort.command(port, "never")) end)
+        assert Task.yield(task, 50) == nil
+        SafePort.close(port)
+        assert %ArgumentError{} = Task.await(task)
+      end
+
+      test "takes a forced command if it allows that (D9)", %{isolation: isolation} do
         port = open_driver("trouble", [:binary, isolation: isolation])
         SafePort.control(port, 1, "busy")
         assert SafePort.command(port, "forced", [:force])
@@ -262,7 +273,7 @@ defmodule SafePort.DriverTest do
         assert catch_error(SafePort.command(echo, "x", [:force])) == :notsup
       end
 
-      test "is busy when too much waits for it", %{isolation: isolation} do
+      test "is busy when too much waits for it (D9)", %{isolation: isolation} do
         port = open_driver("trouble", [:binary, busy_limits_msgq: {10, 20}, isolation: isolation])
         for _ <- 1..3, do: SafePort.command(port, "sleep")
         # A host says so a little later.
@@ -271,7 +282,7 @@ defmodule SafePort.DriverTest do
         assert data_until(port, "waits") >= 1
       end
 
-      test "empties its queue before it is closed", %{isolation: isolation} do
+      test "empties its queue before it is closed (D8, D12)", %{isolation: isolation} do
         port = open_driver("trouble", [:binary, isolation: isolation])
         SafePort.control(port, 1, "queue")
         assert SafePort.info(port, :queue_size) == {:queue_size, 4}
@@ -376,7 +387,7 @@ defmodule SafePort.DriverTest do
     assert_raise ArgumentError, fn -> SafePort.control(:nobody, 0, "") end
   end
 
-  test "a driver in the VM can make another port, owned by whom it wants" do
+  test "a driver in the VM can make another port, owned by whom it wants (D11)" do
     port = open_driver("trouble", [:binary])
     assert SafePort.call(port, 6, self())
     # It shows itself by what it sends.

@@ -161,6 +161,7 @@ defmodule SafePort.DriverLoadTest do
     assert later.kib < before.kib + 16 * 1024, inspect({before, later})
     assert later.descriptors <= before.descriptors + 2
     assert later.mappings < before.mappings + 50
+    assert later.threads <= before.threads + 2
     assert later.processes <= before.processes + 2
   end
 
@@ -172,6 +173,7 @@ defmodule SafePort.DriverLoadTest do
       kib: String.to_integer(kib),
       descriptors: length(File.ls!("/proc/self/fd")),
       mappings: "/proc/self/maps" |> File.read!() |> String.split("\n") |> length(),
+      threads: length(File.ls!("/proc/self/task")),
       processes: length(Process.list())
     }
   end

@@ -33,7 +33,7 @@ fn held_up() -> (Script, crossbeam_channel::Sender<()>) {
 }
 
 #[test]
-fn a_busy_port_refuses_commands_but_not_control() {
+fn d9_a_busy_port_refuses_commands_but_not_control() {
     let runner = plain();
     let script = Script::new().control(|port, op, _| {
         port.set_busy(op == 1);
@@ -53,7 +53,7 @@ fn a_busy_port_refuses_commands_but_not_control() {
 }
 
 #[test]
-fn commands_taken_before_the_port_became_busy_wait_in_order() {
+fn d9_commands_taken_before_the_port_became_busy_wait_in_order() {
     let runner = plain();
     let script = Script::new()
         .on("output", |port, data| {
@@ -86,7 +86,7 @@ fn commands_taken_before_the_port_became_busy_wait_in_order() {
 }
 
 #[test]
-fn a_forced_command_reaches_a_busy_driver_that_allows_it() {
+fn d9_a_forced_command_reaches_a_busy_driver_that_allows_it() {
     let runner = runner(&[Library::builtin::<Soft>()]);
     let script = Script::new().control(|port, _, _| {
         port.set_busy(true);
@@ -100,7 +100,7 @@ fn a_forced_command_reaches_a_busy_driver_that_allows_it() {
 }
 
 #[test]
-fn waiting_commands_make_the_port_busy_between_the_limits() {
+fn d9_waiting_commands_make_the_port_busy_between_the_limits() {
     let runner = plain();
     let (script, go) = held_up();
     let limits = BusyLimits::Bytes { low: 4, high: 8 };
@@ -118,7 +118,7 @@ fn waiting_commands_make_the_port_busy_between_the_limits() {
 }
 
 #[test]
-fn the_limits_are_8192_and_4096_bytes_by_default() {
+fn d9_the_limits_are_8192_and_4096_bytes_by_default() {
     let runner = plain();
     let (script, go) = held_up();
     let port = open(&runner, "plain", script);
@@ -131,7 +131,7 @@ fn the_limits_are_8192_and_4096_bytes_by_default() {
 }
 
 #[test]
-fn a_driver_without_limits_is_never_busy_by_itself() {
+fn d9_a_driver_without_limits_is_never_busy_by_itself() {
     let runner = runner(&[Library::builtin::<Plain>(), Library::builtin::<Unlimited>()]);
     let (script, go) = held_up();
     let unlimited = open(&runner, "unlimited", script);
@@ -147,7 +147,7 @@ fn a_driver_without_limits_is_never_busy_by_itself() {
 }
 
 #[test]
-fn a_driver_may_change_the_limits() {
+fn d9_a_driver_may_change_the_limits() {
     let runner = plain();
     let (go, wait) = bounded::<()>(0);
     let script = Script::new()

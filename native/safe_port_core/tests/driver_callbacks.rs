@@ -14,7 +14,7 @@ use safe_port_core::driver::{
     Bytes, CallError, CloseMode, CommandError, CommandMode, Failure, Library, OpenError, Options, Reason,
     Runner, StartRefusal, UnloadMode,
 };
-use safe_port_driver::{BadArg, Key, Ready, StartError, Term};
+use safe_port_driver::{BadArg, Driver, Key, PortHandle, Ready, StartError, Term};
 
 probe!(Plain, "plain");
 probe!(Acking, "acking", INIT_ACK: bool = true);
@@ -138,16 +138,61 @@ fn output_is_called_once_per_command_in_order() {
 }
 
 #[test]
-fn outputv_gets_the_pieces_and_may_keep_them() {
+fn output_gets_the_pieces_of_a_command_joined() {
     let runner = plain();
-    let script = Script::new().on("outputv", |_, _| {});
-    let port = open(&runner, "plain", script);
+    let port = open(&runner, "plain", Script::new());
     let pieces = vec![Bytes::from(&b"ab"[..]), Bytes::from(&b""[..]), Bytes::from(&b"c"[..])];
     port.port.command(pieces, OWNER, CommandMode::Refuse).unwrap();
-    // Without an outputv of its own a driver gets them joined.
     port.called(&["output abc"]);
     port.port.command(vec![], OWNER, CommandMode::Refuse).unwrap();
     port.called(&["output "]);
+}
+
+/// Keeps what it is sent, and tells where it is in memory.
+struct Keeper {
+    kept: Vec<Bytes>,
+}
+
+impl Driver for Keeper {
+    const NAME: &'static str = "keeper";
+
+    fn start(_port: &PortHandle, _command: &[u8]) -> Result<Keeper, StartError> {
+        Ok(Keeper { kept: Vec::new() })
+    }
+
+    fn output(&mut self, _port: &PortHandle, _data: &[u8]) {
+        panic!("output beside outputv");
+    }
+
+    fn outputv(&mut self, port: &PortHandle, data: Vec<Bytes>) {
+        port.enqv(&data, 1);
+        self.kept.extend(data);
+    }
+
+    fn control(&mut self, port: &PortHandle, _op: u32, _data: &[u8]) -> Result<Vec<u8>, BadArg> {
+        let places =
+            self.kept.iter().chain(&port.peekq()).map(|piece| piece.as_ptr() as u64).collect::<Vec<_>>();
+        Ok(places.iter().flat_map(|place| place.to_ne_bytes()).collect())
+    }
+}
+
+#[test]
+fn outputv_gets_the_pieces_as_they_are_and_keeps_and_queues_them_without_a_copy() {
+    let runner = runner(&[Library::builtin::<Keeper>()]);
+    let (seen, _events) = crossbeam_channel::unbounded();
+    let owner = Arc::new(driver_support::Owner::new(seen));
+    let opening = runner.open(b"keeper", Options::default(), OWNER, owner).unwrap();
+    opening.started.wait().unwrap().unwrap();
+    let pieces = [Bytes::from(&b"ab"[..]), Bytes::from(&b"cd"[..])];
+    let [first, second] = [0, 1].map(|index| pieces[index].as_ptr() as u64);
+    opening.port.command(pieces.to_vec(), OWNER, CommandMode::Refuse).unwrap();
+    drop(pieces);
+    let reply = opening.port.control(0, Bytes::from(&b""[..]), OWNER).wait().unwrap();
+    let places: Vec<u64> =
+        reply.bytes.chunks(8).map(|place| u64::from_ne_bytes(place.try_into().unwrap())).collect();
+    // Two that it keeps, and two in the queue, whose first byte was skipped.
+    assert_eq!(places, [first, second, first + 1, second]);
+    assert_eq!(opening.port.info().queue_size, 3);
 }
 
 #[test]
@@ -177,7 +222,7 @@ fn commands_sent_before_the_close_come_before_the_stop() {
 }
 
 #[test]
-fn ready_input_is_called_as_long_as_there_is_something_to_read() {
+fn d6_ready_input_is_called_as_long_as_there_is_something_to_read() {
     let runner = plain();
     let (near, far) = UnixStream::pair().unwrap();
     let near = Arc::new(near);
@@ -198,7 +243,7 @@ fn ready_input_is_called_as_long_as_there_is_something_to_read() {
 }
 
 #[test]
-fn ready_output_is_called_until_it_is_deselected() {
+fn d6_ready_output_is_called_until_it_is_deselected() {
     let runner = plain();
     let (near, _far) = UnixStream::pair().unwrap();
     let fd = near.as_raw_fd();
@@ -221,7 +266,7 @@ fn ready_output_is_called_until_it_is_deselected() {
 }
 
 #[test]
-fn control_replies_in_the_form_that_the_driver_has_set() {
+fn d11_control_replies_in_the_form_that_the_driver_has_set() {
     let runner = plain();
     let script = Script::new().control(|port, op, data| {
         port.set_control_binary(op == 2);
@@ -281,7 +326,7 @@ fn an_answer_that_is_too_large_is_refused_with_its_size() {
 }
 
 #[test]
-fn timeout_is_called_once_per_timer() {
+fn d4_timeout_is_called_once_per_timer() {
     let runner = plain();
     let port = open(
         &runner,
@@ -302,7 +347,7 @@ fn timeout_is_called_once_per_timer() {
 }
 
 #[test]
-fn ready_async_gets_the_results_of_jobs_with_one_key_in_order() {
+fn d5_ready_async_gets_the_results_of_jobs_with_one_key_in_order() {
     let runner = plain();
     let script = Script::new().on("output", |port, data| {
         let text = String::from_utf8_lossy(data).into_owned();
@@ -331,7 +376,7 @@ impl Drop for Dropped {
 }
 
 #[test]
-fn ready_async_is_not_called_when_the_port_has_stopped_before() {
+fn d5_ready_async_is_not_called_when_the_port_has_stopped_before() {
     let runner = plain();
     let (go, wait) = bounded::<()>(0);
     let (sender, dropped) = bounded(1);
@@ -351,7 +396,7 @@ fn ready_async_is_not_called_when_the_port_has_stopped_before() {
 }
 
 #[test]
-fn process_exit_is_called_with_the_monitor_still_valid() {
+fn d7_process_exit_is_called_with_the_monitor_still_valid() {
     let runner = plain();
     let script = Script::new().start(|port| {
         let dead = port.pid_from_term(&Term::from(DEAD)).unwrap();
@@ -374,7 +419,7 @@ fn process_exit_is_called_with_the_monitor_still_valid() {
 }
 
 #[test]
-fn monitors_are_dropped_when_the_port_stops() {
+fn d7_monitors_are_dropped_when_the_port_stops() {
     let runner = plain();
     let script = Script::new().start(|port| {
         let pid = port.pid_from_term(&Term::from(7)).unwrap();
@@ -391,7 +436,7 @@ fn monitors_are_dropped_when_the_port_stops() {
 }
 
 #[test]
-fn stop_select_is_called_in_release_or_after_stop() {
+fn d6_stop_select_is_called_in_release_or_after_stop() {
     let runner = plain();
     let pair = || UnixStream::pair().map(|(near, far)| (Arc::new(near), far)).unwrap();
     let ((first, _far), (second, _other)) = (pair(), pair());
@@ -420,7 +465,7 @@ fn stop_select_is_called_in_release_or_after_stop() {
 }
 
 #[test]
-fn an_end_of_file_or_a_failure_calls_stop_and_no_flush() {
+fn d2_d3_an_end_of_file_or_a_failure_calls_stop_and_no_flush() {
     let runner = plain();
     let failures = [
         (1, Failure::Eof),
@@ -452,7 +497,7 @@ fn an_end_of_file_or_a_failure_calls_stop_and_no_flush() {
 }
 
 #[test]
-fn with_the_eof_option_the_port_stays_open_at_its_end() {
+fn d2_with_the_eof_option_the_port_stays_open_at_its_end() {
     let runner = plain();
     let options = Options { eof: true, ..Options::default() };
     let script = Script::new().on("output", |port, _| port.fail_eof());

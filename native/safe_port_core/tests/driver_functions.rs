@@ -23,7 +23,7 @@ fn bytes(data: &[u8]) -> Vec<Bytes> {
 }
 
 #[test]
-fn output_goes_to_the_owner_with_its_header() {
+fn d1_output_goes_to_the_owner_with_its_header() {
     let runner = plain();
     let script = Script::new().on("output", |port, data| {
         port.output(data);
@@ -43,7 +43,7 @@ fn output_goes_to_the_owner_with_its_header() {
 }
 
 #[test]
-fn output_in_line_mode_is_cut_into_lines() {
+fn d1_output_in_line_mode_is_cut_into_lines() {
     let runner = plain();
     let script = Script::new().on("output", |port, data| {
         port.output(data);
@@ -70,7 +70,7 @@ fn output_in_line_mode_is_cut_into_lines() {
 }
 
 #[test]
-fn a_line_that_was_not_ended_is_lost_when_the_port_is_closed() {
+fn d1_a_line_that_was_not_ended_is_lost_when_the_port_is_closed() {
     let runner = plain();
     let script = Script::new().on("output", PortHandle::output);
     let port = open_with(&runner, "plain", Options { line: Some(9), ..Options::default() }, script);
@@ -80,7 +80,7 @@ fn a_line_that_was_not_ended_is_lost_when_the_port_is_closed() {
 }
 
 #[test]
-fn the_timer_can_be_read_and_cancelled() {
+fn d4_the_timer_can_be_read_and_cancelled() {
     let runner = plain();
     let script = Script::new().control(|port, op, _| {
         match op {
@@ -98,7 +98,7 @@ fn the_timer_can_be_read_and_cancelled() {
 }
 
 #[test]
-fn a_timer_of_any_length_can_be_set() {
+fn d4_a_timer_of_any_length_can_be_set() {
     let runner = plain();
     let port = open(
         &runner,
@@ -114,7 +114,7 @@ fn a_timer_of_any_length_can_be_set() {
 }
 
 #[test]
-fn jobs_without_a_key_run_side_by_side() {
+fn d5_jobs_without_a_key_run_side_by_side() {
     let runner = plain();
     // Each job waits until the other has begun.
     let (one, other) = (bounded::<()>(1), bounded::<()>(1));
@@ -135,7 +135,7 @@ fn jobs_without_a_key_run_side_by_side() {
 }
 
 #[test]
-fn jobs_with_a_shared_key_keep_their_order_across_ports() {
+fn d5_jobs_with_a_shared_key_keep_their_order_across_ports() {
     let runner = plain();
     let (sender, done) = unbounded();
     let (go, wait) = bounded::<()>(0);
@@ -163,7 +163,7 @@ fn jobs_with_a_shared_key_keep_their_order_across_ports() {
 }
 
 #[test]
-fn a_job_that_panics_ends_its_port_with_the_message() {
+fn d5_a_job_that_panics_ends_its_port_with_the_message() {
     let runner = plain();
     let script = Script::new().start(|port| {
         port.run(Key::None, || -> u8 { panic!("job failed: {}", 7) });
@@ -176,7 +176,7 @@ fn a_job_that_panics_ends_its_port_with_the_message() {
 }
 
 #[test]
-fn a_monitor_can_be_taken_back_once() {
+fn d7_a_monitor_can_be_taken_back_once() {
     let runner = plain();
     let script = Script::new().control(|port, _, _| {
         let pid = port.pid_from_term(&Term::from(7)).unwrap();
@@ -193,7 +193,7 @@ fn a_monitor_can_be_taken_back_once() {
 }
 
 #[test]
-fn the_queue_takes_data_at_both_ends() {
+fn d8_the_queue_takes_data_at_both_ends() {
     let runner = plain();
     let script = Script::new().control(|port, op, data| {
         match op {
@@ -221,7 +221,7 @@ fn the_queue_takes_data_at_both_ends() {
 }
 
 #[test]
-fn the_queue_may_be_emptied_from_another_thread() {
+fn d8_the_queue_may_be_emptied_from_another_thread() {
     let runner = plain();
     let (sender, handle) = bounded(1);
     let script = Script::new().start(move |port| {
@@ -245,7 +245,7 @@ fn the_queue_may_be_emptied_from_another_thread() {
 }
 
 #[test]
-fn terms_go_to_the_owner_and_to_any_process() {
+fn d10_terms_go_to_the_owner_and_to_any_process() {
     let runner = plain();
     let script = Script::new().control(|port, _, _| {
         let term = Term::tuple([Term::atom("hello"), Term::from(1)]);
@@ -266,7 +266,7 @@ fn terms_go_to_the_owner_and_to_any_process() {
 }
 
 #[test]
-fn terms_can_be_sent_from_a_thread_of_the_driver() {
+fn d10_terms_can_be_sent_from_a_thread_of_the_driver() {
     let runner = plain();
     let script = Script::new().start(|port| {
         let port = port.clone();
@@ -278,7 +278,7 @@ fn terms_can_be_sent_from_a_thread_of_the_driver() {
 }
 
 #[test]
-fn the_caller_is_known_in_calls_and_only_there() {
+fn d11_the_caller_is_known_in_calls_and_only_there() {
     let runner = plain();
     let (sender, callers) = unbounded();
     let report = move |port: &PortHandle| {
@@ -302,7 +302,7 @@ fn the_caller_is_known_in_calls_and_only_there() {
 }
 
 #[test]
-fn a_driver_can_make_another_port() {
+fn d11_a_driver_can_make_another_port() {
     let runner = plain();
     let (sender, made) = bounded(1);
     let script = Script::new().control(move |port, op, _| {
@@ -337,7 +337,7 @@ fn a_driver_can_make_another_port() {
 }
 
 #[test]
-fn the_os_pid_is_what_the_driver_says() {
+fn d11_the_os_pid_is_what_the_driver_says() {
     let runner = plain();
     let port = open(
         &runner,

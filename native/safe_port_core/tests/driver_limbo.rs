@@ -43,7 +43,7 @@ fn flush_is_called_once_and_only_if_the_queue_is_not_empty() {
 }
 
 #[test]
-fn kill_throws_the_queue_away_without_a_flush() {
+fn d8_kill_throws_the_queue_away_without_a_flush() {
     let runner = plain();
     let port = open(&runner, "plain", Script::new().on("output", |port, data| port.enq(data)));
     port.command("data");
@@ -53,7 +53,7 @@ fn kill_throws_the_queue_away_without_a_flush() {
 }
 
 #[test]
-fn limbo_lasts_until_the_queue_is_empty() {
+fn d12_limbo_lasts_until_the_queue_is_empty() {
     let runner = plain();
     let script = Script::new().on("output", |port, data| port.enq(data)).control(|port, op, _| {
         port.output(b"dropped");
@@ -71,7 +71,7 @@ fn limbo_lasts_until_the_queue_is_empty() {
 }
 
 #[test]
-fn timers_and_descriptors_go_on_in_limbo() {
+fn d12_timers_and_descriptors_go_on_in_limbo() {
     let runner = plain();
     let (near, mut far) = UnixStream::pair().unwrap();
     let near = Arc::new(near);
@@ -97,7 +97,7 @@ fn timers_and_descriptors_go_on_in_limbo() {
 }
 
 #[test]
-fn a_failure_in_limbo_just_ends_the_port() {
+fn d2_a_failure_in_limbo_just_ends_the_port() {
     let runner = plain();
     let script = Script::new()
         .start(|port| {

@@ -42,6 +42,7 @@ impl Trouble {
             b"fail posix" => port.fail_posix(32),
             b"eof" => port.fail_eof(),
             b"quit" => port.exit(0),
+            b"quit 32" => port.exit(32),
             b"header" => port.output2(b"hd", &self.said),
             b"timer" => port.set_timer(Duration::from_millis(1)),
             b"tell of the end" => TELLS.store(true, Ordering::Relaxed),
