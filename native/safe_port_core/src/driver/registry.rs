@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use safe_port_driver::abi::host::{Library, LoadError};
 use safe_port_driver::Locking;
@@ -11,7 +11,7 @@ use safe_port_driver::Locking;
 use super::lane::Lane;
 use super::port::Port;
 use super::slot::{slot, Replier, Reply};
-use super::sync::lock;
+use super::sync::{lock, Mutex};
 use super::{Shared, Task};
 
 /// A driver that is, or was, in the registry.
