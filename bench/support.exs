@@ -67,7 +67,8 @@ defmodule Bench do
     IO.puts("#{name} (#{unit}, #{if better == :more, do: "more", else: "less"} is better)")
 
     for {contestant, median, numbers} <- Enum.zip([contestants, medians, results]) do
-      ratio = median / reference
+      # Nothing can be compared with a cost too small to be measured.
+      ratio = if reference != 0, do: median / reference
       IO.puts("  " <> row(contestant, median, numbers, ratio) <> verdict(contestant, better, target, ratio))
     end
 
@@ -78,7 +79,9 @@ defmodule Bench do
     label = contestant |> elem(0) |> String.pad_trailing(26)
     spread = "[#{figure(Enum.min(numbers))} to #{figure(Enum.max(numbers))}]"
 
-    "#{label} #{median |> figure() |> String.pad_leading(11)}  x#{:erlang.float_to_binary(ratio, decimals: 2)}  #{spread}"
+    times = if ratio, do: :erlang.float_to_binary(ratio, decimals: 2), else: "-"
+
+    "#{label} #{median |> figure() |> String.pad_leading(11)}  x#{times}  #{spread}"
   end
 
   defp verdict({label, _}, better, target, ratio) when target != nil do
