@@ -82,7 +82,8 @@ defmodule SafePort do
 
   Raises `ArgumentError` for a malformed name or option, and `ErlangError` with the errno atom as `:original` when the
   system refuses: `:enoent`, `:eacces`, `:enoexec`, `:e2big`, `:enotdir`, `:emfile` and so on (`execve(2)`,
-  `chdir(2)`, `pipe(2)`, `clone(2)`).
+  `chdir(2)`, `pipe(2)`, `clone(2)`). `:guardian_down` means that the process that starts programs was killed at that
+  moment; the program may have run, and does not any more.
 
   ## Examples
 

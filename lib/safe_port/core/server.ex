@@ -32,8 +32,6 @@ defmodule SafePort.Core.Server do
     half_closed: false,
     # Set once {port, :eof} has been sent to an owner who keeps the port open.
     done: false,
-    # :eof or :epipe, while the guardian is asked whether the program did that; see doubt/2.
-    doubt: nil,
     # Callers of await_exit/2.
     awaiting: [],
     # Callers of signal/3 by ticket, or :ended.
@@ -297,7 +295,7 @@ defmodule SafePort.Core.Server do
 
   defp as_list({port, {:data, data}}), do: {port, {:data, Flow.as_list(data)}}
 
-  defp proceed(state, :eof), do: doubt(:eof, %{state | reading: :eof})
+  defp proceed(state, :eof), do: at_eof(%{state | reading: :eof})
 
   defp proceed(state, next) do
     if Flow.credit(state.flow) == 0, do: pause(state), else: %{state | reading: next}
@@ -312,21 +310,24 @@ defmodule SafePort.Core.Server do
 
   ## The end of the program
 
+  defp at_eof(%{done: true} = state), do: state
+  defp at_eof(state) when state.exit_status or state.exit_info, do: finish(state)
+  defp at_eof(state), do: state |> trust() |> finish()
+
   # What shows in the pipes may be the death of the guardian, which takes the program with it, and whose own end may show
   # later. A guardian that answers after that was not dying then.
-  defp doubt(:eof, state) when state.exit_status or state.exit_info, do: finish(state)
+  defp trust(%{handle: handle, exit: nil, os_pid: os_pid, signalling: signalling} = state)
+       when is_integer(os_pid) and signalling != :ended do
+    Native.signal(handle, @question, 0, :leader)
 
-  defp doubt(sign, %{exit: nil, doubt: nil, os_pid: os_pid} = state) when is_integer(os_pid) do
-    Native.signal(state.handle, @question, 0, :leader)
-    %{state | doubt: sign}
+    receive do
+      {^handle, {:signalled, @question, _result}} -> state
+      {^handle, :ended} -> native(:ended, state)
+      {^handle, :guardian_down} -> stop_now(:guardian_down, state)
+    end
   end
 
-  defp doubt(_sign, %{exit: nil, os_pid: os_pid} = state) when is_integer(os_pid), do: state
-  defp doubt(sign, state), do: believe(%{state | doubt: sign})
-
-  defp believe(%{doubt: nil} = state), do: state
-  defp believe(%{doubt: :eof} = state), do: finish(%{state | doubt: nil})
-  defp believe(%{doubt: reason} = state), do: stop_now(reason, state)
+  defp trust(state), do: state
 
   # Goes on only when all is known that the owner is to be told, in this order: data, exit status, eof or EXIT.
   defp finish(%{done: true} = state), do: state
@@ -364,8 +365,7 @@ defmodule SafePort.Core.Server do
     }
 
     Enum.each(state.awaiting, &reply(&1, {:ok, status}))
-    # Who reports that has not killed the program by dying.
-    state = believe(%{state | exit: exit, awaiting: []})
+    state = %{state | exit: exit, awaiting: []}
 
     case state do
       %{input: false} -> finish(state)
@@ -380,7 +380,7 @@ defmodule SafePort.Core.Server do
   defp native(:asked, state), do: read_awake(state)
   defp native({:write_failed, reason}, state), do: write_failed(reason, state)
   defp native({:read_failed, reason}, state), do: stop_now(reason, state)
-  defp native(:eof, state), do: doubt(:eof, %{state | reading: :eof})
+  defp native(:eof, state), do: at_eof(%{state | reading: :eof})
   defp native(:guardian_down, state), do: stop_now(:guardian_down, state)
 
   # Nothing of the tree is left, and nobody answers for it any more.
@@ -388,8 +388,6 @@ defmodule SafePort.Core.Server do
     for {_ticket, from} <- state.signalling, do: reply(from, {:error, :closed})
     %{state | signalling: :ended}
   end
-
-  defp native({:signalled, @question, _result}, state), do: believe(state)
 
   defp native({:signalled, ticket, result}, state) do
     {from, signalling} = Map.pop(state.signalling, ticket)
@@ -450,7 +448,8 @@ defmodule SafePort.Core.Server do
     end
   end
 
-  defp write_failed(:epipe, state), do: doubt(:epipe, state)
+  @spec write_failed(atom(), %__MODULE__{}) :: no_return()
+  defp write_failed(:epipe, state), do: stop_now(:epipe, trust(state))
   defp write_failed(reason, state), do: stop_now(reason, state)
 
   defp drained(state) do
