@@ -50,7 +50,7 @@ defmodule SafePort.Test.Actor do
   end
 
   @doc "Runs `function` in the actor and returns its result; what it raises is raised here."
-  @spec run(t(), (() -> value)) :: value when value: term()
+  @spec run(t(), (... -> value)) :: value when value: term()
   def run(actor, function) do
     reference = ask(actor, function)
 
@@ -63,7 +63,7 @@ defmodule SafePort.Test.Actor do
   end
 
   @doc "Has `function` run in the actor without waiting; `{reference, {:ok, value} | {:raised, error}}` will come."
-  @spec ask(t(), (() -> term())) :: reference()
+  @spec ask(t(), (... -> term())) :: reference()
   def ask(actor, function) do
     reference = make_ref()
     send(actor.pid, {__MODULE__, self(), reference, function})

@@ -57,7 +57,7 @@ defmodule SafePort.Test.Busy do
   end
 
   @doc "Has `actor` call `function`, and waits until it is held up in it."
-  @spec ask_and_wait(Actor.t(), module(), (() -> term())) :: reference()
+  @spec ask_and_wait(Actor.t(), module(), (... -> term())) :: reference()
   def ask_and_wait(actor, subject, function) do
     reference = Actor.ask(actor, function)
     Proc.wait_until("the caller waits", fn -> held_up?(subject, actor) end)

@@ -200,7 +200,7 @@ defmodule SafePort.Test.Ports do
   end
 
   @doc "The exception that `function` raises, for an ErlangError what it holds."
-  @spec raised((() -> term())) :: atom() | {:returned, term()}
+  @spec raised((... -> term())) :: atom() | {:returned, term()}
   def raised(function) do
     {:returned, function.()}
   rescue

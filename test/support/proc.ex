@@ -12,7 +12,7 @@ defmodule SafePort.Test.Proc do
 
   For facts of the operating system, which sends no messages. Fails with `what` after ten seconds.
   """
-  @spec wait_until(String.t(), (() -> value)) :: value when value: term()
+  @spec wait_until(String.t(), (... -> value)) :: value when value: term()
   def wait_until(what, condition), do: wait_until(what, condition, now() + 10_000)
 
   defp wait_until(what, condition, deadline) do

@@ -164,7 +164,7 @@ fn what_a_guardian_has_not_seen_waits_for_the_next_one() {
     let mut requests = Vec::new();
     for _ in 0..4 {
         let (request, fds) = next.request().expect("a request");
-        assert!(matches!(request, Request::Spawn(_)) == (fds.len() == 4));
+        assert_eq!(matches!(request, Request::Spawn(_)), fds.len() == 4);
         requests.push(request);
     }
     assert_eq!((next.generation, link.generation()), (2, 2));
