@@ -245,7 +245,8 @@ defmodule Demo do
     shell = "sleep 3001 & (trap '' TERM; exec sleep 3002) & (sleep 3003 &); #{session} & wait"
     port = SafePort.open({:spawn_executable, "/bin/sh"}, [:binary, line: 80, args: ["-c", shell]])
     receive(do: ({^port, {:data, {:eol, "ready"}}} -> IO.puts("children run")))
-    Process.sleep(:infinity)
+    # Until it is killed, or the demo is gone.
+    IO.gets("")
     """
   end
 
