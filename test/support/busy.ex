@@ -76,7 +76,7 @@ defmodule SafePort.Test.Busy do
   @doc """
   Sends `data` to a program that has closed its input until the port ends; returns all that the port sends meanwhile.
 
-  Once will do, unless another program is being started just then: for a moment it has a copy of the input open.
+  Once will do with SafePort. While it starts programs, Port may have the input open itself, a moment longer than they.
   """
   @spec write_until_end(module(), port() | pid(), iodata()) :: [term()]
   def write_until_end(subject, port, data \\ "x") do

@@ -33,4 +33,23 @@ defmodule SafePort.System.NeighboursTest do
     Proc.signal(os_pid, "KILL")
     Proc.await_gone(os_pid)
   end
+
+  test "the first write to a program that has closed its input fails, whatever else is being started", %{
+    tag: tag
+  } do
+    {command, options} =
+      {"sh -c 'exec <&-; echo ready; exec sleep 900'", [:binary, env: [Proc.tag_entry(tag)]]}
+
+    write_once = fn _number ->
+      Process.flag(:trap_exit, true)
+      port = SafePort.open({:spawn, command}, options)
+      assert_receive {^port, {:data, "ready\n"}}, 5_000
+      SafePort.command(port, "x")
+      assert_receive {:EXIT, ^port, reason}, 5_000
+      reason
+    end
+
+    reasons = 1..200 |> Task.async_stream(write_once, max_concurrency: 8) |> Enum.map(&elem(&1, 1))
+    assert Enum.uniq(reasons) == [:epipe]
+  end
 end

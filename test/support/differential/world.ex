@@ -310,18 +310,28 @@ defmodule SafePort.Test.Differential.World do
     %{world | closers: []}
   end
 
-  # A process is dead for those who ask before its links and monitors know.
+  # A process is dead for those who ask before its links and monitors know, who do not learn of it together.
   defp await_signals(%{monitor: monitor} = world) when is_reference(monitor) do
     if open?(world) do
       world
     else
       receive do
-        {:DOWN, ^monitor, :process, _port, _reason} -> %{world | monitor: nil}
+        {:DOWN, ^monitor, :process, _port, _reason} -> :ok
       end
+
+      for actor <- living(world), do: await(fn -> world.port not in links(pid(actor, world)) end)
+      %{world | monitor: nil}
     end
   end
 
   defp await_signals(world), do: world
+
+  defp links(pid) do
+    case Process.info(pid, :links) do
+      {:links, links} -> links
+      nil -> []
+    end
+  end
 
   # An actor that dies meanwhile has no messages; the next round finds out.
   defp messages(world, actor) do

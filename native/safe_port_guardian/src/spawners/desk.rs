@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use safe_port_os::poll::Notify;
@@ -79,7 +80,11 @@ impl Desk {
     }
 
     /// The program runs; `tell` tells the VM, unless the main thread has done so.
+    ///
+    /// The job's descriptors must be closed. Waits until no other child holds copies of them either: when the VM is
+    /// told, nobody but the program has the other ends of its pipes.
     pub fn started(&self, id: PortId, pid: Pid, tell: impl FnOnce()) {
+        self.await_copies();
         let mut papers = lock(&self.papers);
         let told = papers.land(id);
         // Under the lock: that the program was started is told before its end can be.
@@ -88,6 +93,17 @@ impl Desk {
         }
         papers.news.push(News::Started(id, pid));
         self.ring(&papers);
+    }
+
+    fn await_copies(&self) {
+        let slots: Vec<_> =
+            lock(&self.papers).flights.iter().map(|flight| Arc::clone(&flight.slot)).collect();
+        for slot in slots {
+            // A few instructions of a child, unless the system has something better to do.
+            while slot.holds_copies() {
+                thread::yield_now();
+            }
+        }
     }
 
     /// There is no program.

@@ -8,7 +8,7 @@ use std::ffi::{c_char, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::close_all_but;
 use crate::process::{own_pid, DescriptorLimit, Pid};
@@ -68,9 +68,16 @@ pub struct Slot {
     pid: AtomicI32,
     stage: AtomicI32,
     errno: AtomicI32,
+    copies: AtomicBool,
 }
 
 impl Slot {
+    /// Whether the child may hold copies of all descriptors of this process, and not only of its own: from before it
+    /// is there until it has closed the others, or was given up. Only on Linux; `false` elsewhere.
+    pub fn holds_copies(&self) -> bool {
+        self.copies.load(Ordering::Acquire)
+    }
+
     /// The child that is being started. It is known here before it has run at all. Only on Linux; `None` elsewhere.
     pub fn pid(&self) -> Option<Pid> {
         Pid::new(self.pid.load(Ordering::Acquire))
@@ -152,7 +159,9 @@ impl Spawner {
             limit: self.limit,
             slot,
         };
-        let pid = start::start(&mut plan, &mut self.stack).map_err(|error| Failure {
+        let started = start::start(&mut plan, &mut self.stack);
+        slot.copies.store(false, Ordering::Release);
+        let pid = started.map_err(|error| Failure {
             stage: Stage::Fork,
             errno: error.raw_os_error().unwrap_or(libc::EIO),
         })?;
@@ -202,6 +211,7 @@ impl Plan<'_> {
     fn prepare(&mut self) -> Result<(), Stage> {
         // First of all: as long as this child holds the pipes of others, their ends look open.
         close_all_but(&self.needed);
+        self.slot.copies.store(false, Ordering::Release);
         // SAFETY: calls that are safe between fork and exec, with integers or C strings that outlive them.
         unsafe {
             libc::setsid();

@@ -1,6 +1,7 @@
 //! `clone(2)` with `CLONE_VM` and `CLONE_VFORK`.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::Plan;
 use crate::check;
@@ -23,6 +24,7 @@ pub(super) fn start(plan: &mut Plan<'_>, stack: &mut Stack) -> io::Result<Pid> {
         unsafe { (*plan.cast::<Plan<'_>>()).run() };
         127
     }
+    plan.slot.copies.store(true, Ordering::Release);
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
     let slot = plan.slot.pid.as_ptr();
     let plan = std::ptr::from_mut(plan).cast();
