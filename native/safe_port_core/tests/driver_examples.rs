@@ -103,7 +103,7 @@ fn digest_is_busy_when_much_is_queued_and_hashes_all_before_it_closes() {
     let (seen, events) = unbounded();
     let opening = runner.open(b"digest", options, OWNER, Arc::new(Owner::new(seen))).unwrap();
     opening.started.wait().unwrap().unwrap();
-    send(&opening.port, &vec![0; 64 * 1024 * 1024]);
+    send(&opening.port, &vec![0; 16 * 1024 * 1024]);
     assert_eq!(next(&events), Seen::Busy(true));
     opening.port.close(CloseMode::Flush);
     let rest: Vec<Seen> = std::iter::from_fn(|| events.recv_timeout(LONG).ok()).take(2).collect();
