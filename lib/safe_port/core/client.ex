@@ -213,11 +213,18 @@ defmodule SafePort.Core.Client do
   end
 
   defp read(port, limit, timeout) do
-    # The monitor's reference is the one that readiness is asked for with: one wait, one reference.
-    reference = Process.monitor(port)
-    result = read(port, limit, reference, deadline(timeout))
-    Process.demonitor(reference, [:flush])
-    result
+    deadline = deadline(timeout)
+
+    case read(port, limit, make_ref(), deadline) do
+      {:error, reason} when reason in [:einval, :not_owner] ->
+        # The port process has sent what made us read before it let us: it is done with that when it answers.
+        if call(port, :sync) == true,
+          do: read(port, limit, make_ref(), deadline),
+          else: {:error, :closed}
+
+      result ->
+        result
+    end
   end
 
   defp read(port, limit, reference, deadline) do
@@ -235,9 +242,6 @@ defmodule SafePort.Core.Client do
     receive do
       {:select, _pipe, ^reference, :ready_input} ->
         read(port, limit, reference, deadline)
-
-      {:DOWN, ^reference, :process, ^port, _reason} ->
-        {:error, :closed}
     after
       remaining(deadline) ->
         unless Native.cancel(port, reference), do: flush(reference)
@@ -245,12 +249,10 @@ defmodule SafePort.Core.Client do
     end
   end
 
-  # A readiness that was reported before it could be cancelled must not stay in the mailbox.
+  # What was sent before it could be cancelled, or is about to be, must not stay in the mailbox.
   defp flush(reference) do
     receive do
       {:select, _pipe, ^reference, :ready_input} -> :ok
-    after
-      0 -> :ok
     end
   end
 

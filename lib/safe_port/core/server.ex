@@ -295,7 +295,11 @@ defmodule SafePort.Core.Server do
 
   defp as_list({port, {:data, data}}), do: {port, {:data, Flow.as_list(data)}}
 
-  defp proceed(state, :eof), do: at_eof(%{state | reading: :eof})
+  defp proceed(state, :eof) do
+    # Whoever reads now is told that nothing is left.
+    Native.set_passive(state.handle, true)
+    at_eof(%{state | reading: :eof})
+  end
 
   defp proceed(state, next) do
     if Flow.credit(state.flow) == 0, do: pause(state), else: %{state | reading: next}

@@ -154,6 +154,11 @@ impl<C: Chunk> Reader<C> {
         self.eof
     }
 
+    /// Whether the program ended, see [`Reader::end_after`].
+    pub fn is_ending(&self) -> bool {
+        self.left.is_some()
+    }
+
     /// The program ended: only the `bytes` that were in the pipe then are still its own.
     pub fn end_after(&mut self, bytes: usize) {
         self.left.get_or_insert(bytes);

@@ -12,7 +12,7 @@ use safe_port_wire::PortId;
 use crate::chunk::Chunk;
 use crate::receive::Waiter;
 use crate::select::Pipe;
-use crate::{guardian, registry};
+use crate::{guardian, receive, registry};
 
 /// Locks `mutex`; a thread that panicked with it left plain data behind, which is as good as any.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,7 +114,7 @@ impl PortHandle {
         self.close_output_if(env, |_| true);
         let pipe = {
             let mut input = lock(&self.input);
-            input.waiter = None;
+            receive::release(env, self, &mut input);
             input.pipe.take()
         };
         if let Some(pipe) = pipe {

@@ -13,7 +13,7 @@ use safe_port_wire::{Ending, Orphans, PortId, Spawn};
 use crate::guardian::{link, Reporter};
 use crate::handle::{lock, Delivery, Input, Output, PortHandle};
 use crate::select::Pipe;
-use crate::{atoms, errno, registry};
+use crate::{atoms, errno, receive, registry};
 
 /// What `SafePort.Core.Options` has made of the options of an open.
 #[derive(NifMap)]
@@ -213,6 +213,7 @@ fn close(env: Env, handle: ResourceArc<PortHandle>) -> Atom {
 fn hand_over(env: Env, handle: ResourceArc<PortHandle>, successor: LocalPid) -> Atom {
     registry::remove(handle.port);
     lock(&handle.roles).keeper = successor;
+    receive::release(env, &handle, &mut lock(&handle.input));
     if env.monitor(&handle, &successor).is_none() {
         handle.close(env);
     }
@@ -221,15 +222,17 @@ fn hand_over(env: Env, handle: ResourceArc<PortHandle>, successor: LocalPid) -> 
 
 /// `Native.set_owner/2`: who may read in passive mode.
 #[rustler::nif]
-fn set_owner(handle: ResourceArc<PortHandle>, owner: LocalPid) -> Atom {
+fn set_owner(env: Env, handle: ResourceArc<PortHandle>, owner: LocalPid) -> Atom {
     lock(&handle.roles).owner = owner;
+    receive::release(env, &handle, &mut lock(&handle.input));
     atoms::ok()
 }
 
 /// `Native.set_passive/2`: whether the owner reads for itself.
 #[rustler::nif]
-fn set_passive(handle: ResourceArc<PortHandle>, passive: bool) -> Atom {
+fn set_passive(env: Env, handle: ResourceArc<PortHandle>, passive: bool) -> Atom {
     handle.passive.store(passive, std::sync::atomic::Ordering::Release);
+    receive::release(env, &handle, &mut lock(&handle.input));
     atoms::ok()
 }
 

@@ -21,7 +21,8 @@ thread_local! {
 /// Pieces up to this size are copied to the reader's own heap (the VM's limit for binaries that live there).
 const OWN_BYTES: usize = 64;
 
-/// A process that waits for the port to become readable.
+/// A process that waits for the port to become readable: one `{:select, _, reference, :ready_input}` message will come to
+/// it, from the VM or from [`release`], unless it cancels.
 pub struct Waiter {
     pid: LocalPid,
     env: OwnedEnv,
@@ -71,11 +72,8 @@ fn read_for_server<'a>(env: Env<'a>, handle: &PortHandle, limit: usize, tag: Ter
 fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> Term<'a> {
     let Some(handle) = registry::find(port) else { return atoms::closed().encode(env) };
     let reader = env.pid();
-    if lock(&handle.roles).owner != reader {
-        return env.error_tuple(atoms::not_owner());
-    }
-    if !handle.passive.load(Ordering::Acquire) {
-        return env.error_tuple(errno::atom(env, safe_port_os::errno::EINVAL));
+    if let Some(reason) = refusal(env, &handle, reader) {
+        return env.error_tuple(reason);
     }
     let event = {
         let mut input = lock(&handle.input);
@@ -88,7 +86,8 @@ fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> 
             drop(input);
             let is_ready = await_input(&handle);
             input = lock(&handle.input);
-            if is_ready {
+            // The program may have ended meanwhile, and then nobody would wake us.
+            if is_ready || input.reader.is_ending() {
                 read = cut(env, &handle, &mut input, limit, |piece| piece);
             }
         }
@@ -99,10 +98,14 @@ fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> 
             }
             Ok((Next::More, _)) => return atoms::more().encode(env),
             Ok((Next::Wait, _)) => {
-                let armed =
-                    input.pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Input, None, reference));
-                if !armed {
-                    return env.error_tuple(errno::atom(env, safe_port_os::errno::EBADF));
+                // As it is now that nobody can change it without releasing us.
+                if let Some(reason) = refusal(env, &handle, reader) {
+                    return env.error_tuple(reason);
+                }
+                let Some(pipe) = &input.pipe else { return atoms::closed().encode(env) };
+                if !pipe.arm(env, Ready::Input, None, reference) {
+                    // What cannot be polled is always ready.
+                    return atoms::more().encode(env);
                 }
                 let waiter = OwnedEnv::new();
                 let saved = waiter.save(reference);
@@ -125,14 +128,26 @@ fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> 
     }
 }
 
-/// `Native.cancel/2`: stops waiting. `false` if the message has been sent already.
+/// Why `reader` must not read for itself, if so.
+fn refusal(env: Env, handle: &PortHandle, reader: LocalPid) -> Option<Atom> {
+    if lock(&handle.roles).owner != reader {
+        Some(atoms::not_owner())
+    } else if handle.passive.load(Ordering::Acquire) {
+        None
+    } else {
+        Some(errno::atom(env, safe_port_os::errno::EINVAL))
+    }
+}
+
+/// `Native.cancel/2`: stops waiting, after `:wait`. `false` if the message has been sent, or is about to be.
 #[rustler::nif]
 fn cancel(env: Env, port: LocalPid, reference: Term) -> bool {
-    let Some(handle) = registry::find(port) else { return true };
+    // Who closed the port has released us.
+    let Some(handle) = registry::find(port) else { return false };
+    let reader = env.pid();
     let mut input = lock(&handle.input);
-    let waiting = input.waiter.take().is_some();
-    let cancelled = input.pipe.as_ref().is_none_or(|pipe| pipe.cancel(env, Ready::Input, reference));
-    waiting && cancelled
+    input.waiter.take_if(|waiter| waiter.pid == reader).is_some()
+        && input.pipe.as_ref().is_some_and(|pipe| pipe.cancel(env, Ready::Input, reference))
 }
 
 /// `Native.suspend/2`: the port process stops waiting for input.
@@ -153,23 +168,21 @@ fn suspend_input(env: Env, handle: &PortHandle, tag: Term) {
 /// An owner that waits in a passive read is woken, as its wait may be over without anything becoming readable.
 #[rustler::nif]
 fn end_input(env: Env, handle: ResourceArc<PortHandle>) -> Atom {
-    let waiter = {
-        let mut input = lock(&handle.input);
-        let left = input.pipe.as_ref().and_then(|pipe| pipe::readable_bytes(pipe.as_fd()).ok()).unwrap_or(0);
-        input.reader.end_after(left);
-        input.waiter.take()
-    };
-    if let Some(waiter) = waiter {
-        wake(env, &handle, &waiter);
-    }
+    let mut input = lock(&handle.input);
+    let left = input.pipe.as_ref().and_then(|pipe| pipe::readable_bytes(pipe.as_fd()).ok()).unwrap_or(0);
+    input.reader.end_after(left);
+    release(env, &handle, &mut input);
     atoms::ok()
 }
 
-/// Sends a waiting reader the message it waits for.
-fn wake(env: Env, handle: &ResourceArc<PortHandle>, waiter: &Waiter) {
+/// Has a waiting reader look again: sends it the one message that it waits for, unless the VM has.
+pub fn release(env: Env, handle: &PortHandle, input: &mut Input) {
+    let Some(waiter) = input.waiter.take() else { return };
     waiter.env.run(|saved| {
         let reference = waiter.reference.load(saved).in_env(env);
-        let _ = env.send(&waiter.pid, (atoms::select(), handle, reference, atoms::ready_input()));
+        if input.pipe.as_ref().is_some_and(|pipe| pipe.cancel(env, Ready::Input, reference)) {
+            let _ = env.send(&waiter.pid, (atoms::select(), handle.port, reference, atoms::ready_input()));
+        }
     });
 }
 
