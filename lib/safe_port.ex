@@ -256,12 +256,12 @@ defmodule SafePort do
     * `active: false` - none is; the owner calls `recv/2`
     * `active: :once` - one message, then as `false`
     * `active: count` - so many messages, then `{port, :passive}` and as `false`. A count that is still running is
-      added to.
+      added to, or taken from by a negative one; where nothing is left of it, `{port, :passive}` comes at once.
 
   While nobody reads, the program blocks in `write(2)` once its pipe is full.
 
-  Returns `:ok`, `{:error, :einval}` if the counts add up to more than 32,767, or `{:error, :closed}`. Raises
-  `ArgumentError` for other options and values.
+  Returns `:ok`, `{:error, :einval}` if the count is not in -32,768..32,767 or the counts add up to more than 32,767, or
+  `{:error, :closed}`. Raises `ArgumentError` for other options and values.
 
   ## Examples
 
@@ -271,7 +271,7 @@ defmodule SafePort do
       iex> receive do {^port, {:data, data}} -> data end
       "hello\\n"
   """
-  @spec setopts(port_or_name(), active: active()) :: :ok | {:error, :closed | :einval}
+  @spec setopts(port_or_name(), active: active() | -32_768..0) :: :ok | {:error, :closed | :einval}
   def setopts(port, options), do: Client.setopts(port, options)
 
   @doc """

@@ -182,7 +182,7 @@ defmodule SafePort.Core.Client do
   ## Reading in the caller's own context
 
   def setopts(port, active: active) do
-    active = Options.active!(active)
+    active = Options.activation!(active)
     ask(port, {:setopts, active})
   end
 

@@ -61,17 +61,21 @@ defmodule SafePort.Core.Flow do
   def as_list({kind, line}), do: {kind, :erlang.binary_to_list(line)}
   def as_list(data), do: :erlang.binary_to_list(data)
 
+  # Those of `:inet.setopts/2`.
+  @counts -32_768..32_767
   @max_count 32_767
 
   @doc """
   Changes the mode; a count is added to one that is still running, as `:inet.setopts/2` does.
   """
-  @spec activate(t(), active() | neg_integer()) :: {:ok, :active | :passive, t()} | {:error, :einval}
+  @spec activate(t(), active() | integer()) :: {:ok, :active | :passive, t()} | {:error, :einval}
+  def activate(_flow, count) when is_integer(count) and count not in @counts, do: {:error, :einval}
+
   def activate(%{active: active} = flow, count) when is_integer(count) do
     running = if is_integer(active), do: active, else: 0
 
     case running + count do
-      sum when sum > @max_count or sum < -@max_count -> {:error, :einval}
+      sum when sum > @max_count -> {:error, :einval}
       sum when sum <= 0 -> {:ok, :passive, %{flow | active: false}}
       sum -> {:ok, :active, %{flow | active: sum}}
     end

@@ -182,10 +182,18 @@ defmodule SafePort.Core.Options do
   @doc """
   Checks a value of `:active`.
   """
-  @spec active!(term()) :: boolean() | :once | -32_768..32_767
+  @spec active!(term()) :: boolean() | :once | 1..32_767
   def active!(active) when is_boolean(active) or active == :once, do: active
   def active!(count) when is_integer(count) and count in 1..32_767, do: count
   def active!(other), do: invalid!(:active, "true, false, :once or 1 to 32767 (packets)", other)
+
+  @doc """
+  Checks what `:active` is to be changed to: a count may take away, too.
+  """
+  @spec activation!(term()) :: boolean() | :once | integer()
+  def activation!(count) when is_integer(count), do: count
+  def activation!(active) when is_boolean(active) or active == :once, do: active
+  def activation!(other), do: invalid!(:active, "true, false, :once or a count (packets)", other)
 
   defp given(acc, option), do: %{acc | given: [option | acc.given]}
 
