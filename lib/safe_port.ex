@@ -53,7 +53,7 @@ defmodule SafePort do
     * `:stderr_to_stdout` - the program's standard error goes where its standard output goes.
     * `{:args, list}`, `{:arg0, name}` - the arguments, and the zeroth one if it is not the file.
     * `{:cd, directory}` - the program's working directory.
-    * `{:env, [{name, value | false}]}` - changes to the environment; `false` removes a variable.
+    * `{:env, [{name, value}]}` - changes to the environment; `false` as value removes a variable.
     * `{:busy_limits_port, {low, high} | :disabled}` - bytes of queued output, `{4096, 8192}` by default: the port is
       busy from `high` on, and free again below `low`.
     * `{:parallelism, boolean}`, `{:busy_limits_msgq, limits}`, `:hide`, `:overlapped_io` - accepted, without effect.
@@ -63,8 +63,8 @@ defmodule SafePort do
     * `{:active, true | false | :once | count}` - how data reaches the owner, as with `:gen_tcp`; default `true`.
       See `setopts/2` and `recv/2`.
     * `{:stderr, :console | :redirect_to_stdout | :disable}` - where standard error goes; default `:console`, the VM's.
-    * `{:eof_timeout, ms | :infinity}` - how long a program may run on after the port was closed, that is after the end
-      of its input; default 1,000. `:infinity` never signals it, as `Port` does.
+    * `{:eof_timeout, ms}` - how long a program may run on after the port was closed, that is after the end of its
+      input; default 1,000. With `:infinity` it is never signalled, as with `Port`.
     * `{:kill_timeout, ms}` - time between SIGTERM and SIGKILL; default 5,000.
     * `{:orphans, :kill | :leave}` - what happens to descendants that outlive a program which ended by itself; default
       `:kill`.
@@ -294,7 +294,8 @@ defmodule SafePort do
 
   ## Examples
 
-      iex> port = SafePort.open({:spawn, "printf 'a\nb\n'"}, [:binary, line: 80, active: false])
+      iex> options = [:binary, line: 80, active: false]
+      iex> port = SafePort.open({:spawn, "printf 'a\\nb\\n'"}, options)
       iex> SafePort.recv(port)
       {:ok, {:eol, "a"}}
       iex> SafePort.recv(port)
@@ -313,7 +314,8 @@ defmodule SafePort do
 
   ## Examples
 
-      iex> port = SafePort.open({:spawn, "printf 'a\nb\n'"}, [:binary, line: 80, active: false])
+      iex> options = [:binary, line: 80, active: false]
+      iex> port = SafePort.open({:spawn, "printf 'a\\nb\\n'"}, options)
       iex> SafePort.recv_batch(port)
       {:ok, [{:eol, "a"}, {:eol, "b"}]}
   """
@@ -328,7 +330,8 @@ defmodule SafePort do
 
   ## Examples
 
-      iex> port = SafePort.open({:spawn, "cat"}, [:binary, packet: 4, active: false])
+      iex> options = [:binary, packet: 4, active: false]
+      iex> port = SafePort.open({:spawn, "cat"}, options)
       iex> SafePort.request(port, "ping")
       {:ok, "ping"}
   """
@@ -382,7 +385,7 @@ defmodule SafePort do
 
   ## Examples
 
-      iex> port = SafePort.open({:spawn, "sleep 0.1"}, [])
+      iex> port = SafePort.open({:spawn, "sleep 0.1"}, [:eof])
       iex> SafePort.await_exit(port, 5_000)
       {:ok, 0}
   """

@@ -142,6 +142,41 @@ defmodule SafePort.Conformance.MessagesTest do
     assert await_down(monitor) == :normal
   end
 
+  same "M2", "a flood of anything leaves nothing in the port", subject do
+    port = open(subject, {:spawn, "cat"}, [:binary])
+
+    terms = [
+      nil,
+      0,
+      -1.5,
+      "bytes",
+      ~c"list",
+      %{},
+      {},
+      {nil},
+      make_ref(),
+      self(),
+      fn -> :ok end,
+      {self(), self()}
+    ]
+
+    for _sender <- 1..3, do: spawn(fn -> for _round <- 1..100, term <- terms, do: send(port, term) end)
+
+    for _signal <- 1..(3 * 100 * length(terms)), do: assert_receive({:EXIT, ^port, :badsig}, 5_000)
+    assert subject.command(port, "still here")
+    assert read(port, 10) == "still here"
+    if is_pid(port), do: assert(Process.info(port, :message_queue_len) == {:message_queue_len, 0})
+  end
+
+  cannot "M2", "a made-up request of SafePort's own protocol harms nothing but the port", subject do
+    for request <- [{:connect, :no_pid}, {:info, :everything}, {:signal, :no_number, :nobody}, {:nonsense, 1}] do
+      port = open(subject, {:spawn, "cat"}, [:binary])
+      send(port, {:"$safe_port", {self(), make_ref()}, request})
+      assert_receive {:EXIT, ^port, reason}, 5_000
+      if subject == Port or request == {:nonsense, 1}, do: assert(reason == :badsig)
+    end
+  end
+
   same "M2", "a GenServer call times out, and the owner gets the signal", subject do
     port = open(subject, {:spawn, "cat"})
     actor = Actor.start()
