@@ -269,6 +269,7 @@ defmodule SafePort.Core.Server do
 
   defp deliver(%{flow: %{active: true}, binary: true} = state, messages) do
     send_all(messages, state.owner)
+    let_go(messages)
     state
   end
 
@@ -292,6 +293,15 @@ defmodule SafePort.Core.Server do
   end
 
   defp send_all([], _owner), do: :ok
+
+  # The memory of a large chunk is to be read into again while it is in the processor's cache, so this process does not
+  # hold its share of it until it collects its garbage one day.
+  @large_chunk 65_536
+
+  defp let_go([{_port, {:data, chunk}}]) when byte_size(chunk) >= @large_chunk,
+    do: :erlang.garbage_collect(self(), type: :minor)
+
+  defp let_go(_messages), do: true
 
   defp as_list({port, {:data, data}}), do: {port, {:data, Flow.as_list(data)}}
 
