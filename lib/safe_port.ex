@@ -5,7 +5,7 @@ defmodule SafePort do
              |> String.split("<!-- MDOC -->")
              |> Enum.fetch!(1)
 
-  alias SafePort.Core.{Client, DriverServer, Native, Options, Server}
+  alias SafePort.Core.{Client, DriverServer, Native, Opening, Options}
 
   @typedoc "A port: the pid of its port process."
   @type port_id :: pid()
@@ -102,7 +102,7 @@ defmodule SafePort do
   def open(name, settings) do
     case Options.new(name, settings) do
       %{kind: :spawn_driver} = options -> DriverServer.start(options)
-      options -> Server.start(options)
+      options -> Opening.start(options)
     end
   end
 

@@ -3,20 +3,32 @@ defmodule SafePort.House.ArchitectureTest do
   # counts: a call, a struct, a type, a behaviour, a module that is passed on.
   use ExUnit.Case, async: true
 
-  alias SafePort.Core.{Client, DriverBackend, DriverHost, DriverServer, DriverThread}
-  alias SafePort.Core.{Environment, Flow, Guardian, Info, Limbo, Native, Options, Server, Signal, Text}
+  alias SafePort.Core.{
+    Client,
+    Delivery,
+    DriverBackend,
+    DriverHost,
+    DriverServer,
+    DriverThread,
+    Environment,
+    Flow
+  }
+
+  alias SafePort.Core.{Guardian, Info, Limbo, Native, Opening, Options, Server, Signal, Text}
 
   # Only downwards. What is not here may know none of ours, or is a front end.
   @arrows %{
-    SafePort => [Client, DriverServer, Native, Options, Server],
+    SafePort => [Client, DriverServer, Native, Opening, Options],
     SafePort.Application => [Guardian],
     SafePort.Driver => [Native],
-    Client => [DriverServer, Flow, Native, Options, Server, Signal],
+    Client => [DriverServer, Flow, Native, Opening, Options, Signal],
     DriverServer => [DriverHost, DriverThread, Info, Native, Options],
-    DriverHost => [DriverBackend, Native, Options, Server, Signal],
+    DriverHost => [DriverBackend, Native, Opening, Options, Signal],
     DriverThread => [DriverBackend, Native],
     DriverBackend => [Native, Options],
-    Server => [Environment, Flow, Info, Limbo, Native, Options, Signal],
+    Opening => [Environment, Native, Options, Server],
+    Server => [Delivery, Flow, Info, Limbo, Native, Options, Signal],
+    Delivery => [Flow],
     Limbo => [Flow, Native],
     Info => [Native],
     Options => [Environment, Native, Text],

@@ -3,7 +3,7 @@ defmodule SafePort.Core.Client do
   # The caller's side of a port: finds it, writes or reads directly where that keeps the order, and asks the port
   # process otherwise.
 
-  alias SafePort.Core.{DriverServer, Flow, Native, Options, Server, Signal}
+  alias SafePort.Core.{DriverServer, Flow, Native, Opening, Options, Signal}
 
   ## Commands
 
@@ -146,7 +146,7 @@ defmodule SafePort.Core.Client do
   # The port process of a port that just closed may still be about to exit.
   defp port_process?(pid) do
     case Process.info(pid, :initial_call) do
-      {:initial_call, {Server, :init, 2}} -> true
+      {:initial_call, {Opening, :init, 2}} -> true
       {:initial_call, {DriverServer, _init_or_adopt, _arity}} -> true
       {:initial_call, _other} -> false
       # It is gone by now.

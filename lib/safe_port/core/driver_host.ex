@@ -5,7 +5,7 @@ defmodule SafePort.Core.DriverHost do
 
   @behaviour SafePort.Core.DriverBackend
 
-  alias SafePort.Core.{Native, Options, Server, Signal}
+  alias SafePort.Core.{Native, Opening, Options, Signal}
 
   @enforce_keys [:port]
   defstruct [
@@ -43,7 +43,7 @@ defmodule SafePort.Core.DriverHost do
       cgroup: options.cgroup || ""
     ]
 
-    port = {:spawn_executable, host} |> Options.new(settings) |> Server.start()
+    port = {:spawn_executable, host} |> Options.new(settings) |> Opening.start()
     link = %__MODULE__{port: port}
     tell(link, [open_frame(options, owner), <<byte_size(path)::32>>, path, options.name])
     {:ok, link}

@@ -6,7 +6,7 @@ defmodule SafePort.Core.Server do
   # It is a plain loop and not a GenServer: a port has no parent whose exit ends it, and answers unknown messages with
   # a signal to its owner.
 
-  alias SafePort.Core.{Environment, Flow, Info, Limbo, Native, Options, Signal}
+  alias SafePort.Core.{Delivery, Flow, Info, Limbo, Native, Options, Signal}
 
   @enforce_keys [:handle, :owner, :os_pid, :flow]
   defstruct [
@@ -24,7 +24,7 @@ defmodule SafePort.Core.Server do
     :exit_info,
     :eof_timeout,
     :parallelism,
-    # :wait (armed), :more (read on), :off (the owner reads, or has no credit), :eof
+    # :wait (armed), :more, :off (the owner reads, or has no credit), :eof
     reading: :off,
     # The exit of the program, once it is known.
     exit: nil,
@@ -43,103 +43,14 @@ defmodule SafePort.Core.Server do
   @question 0
 
   @doc """
-  Starts the port process linked to the caller; raises what the system refused.
+  Serves as the port of a program that runs, until it is closed.
   """
-  @spec start(Options.t()) :: pid()
-  def start(options) do
-    {port, monitor} = :erlang.spawn_opt(__MODULE__, :init, [self(), options], [:link, :monitor])
-
-    receive do
-      {^port, :opened} ->
-        Process.demonitor(monitor, [:flush])
-        port
-
-      {:DOWN, ^monitor, :process, ^port, {:shutdown, {:refused, reason}}} ->
-        :erlang.error(reason)
-
-      {:DOWN, ^monitor, :process, ^port, reason} ->
-        :erlang.error(reason)
-    end
-  end
-
-  @doc false
-  def init(owner, options) do
-    Process.flag(:trap_exit, true)
-    start(options, options |> config(owner), owner)
-  end
-
-  # Nothing is started here, and nothing ends by itself.
-  defp start(%{kind: :fd, fds: {input, output}} = options, config, owner) do
-    {handle, readable} = Native.open_fd(config, input, output)
-    opened(handle, owner, :undefined, %{options | input: readable, eof_timeout: :infinity})
-  end
-
-  defp start(options, config, owner) do
-    case Native.open(config) do
-      {:ok, handle} -> opening(handle, owner, options)
-      {:error, reason} -> refuse(owner, reason)
-    end
-  end
-
-  defp config(options, owner) do
-    %{
-      owner: owner,
-      file: options.file,
-      args: [options.arg0 || options.file | options.args],
-      env: Environment.entries(options.env),
-      cd: options.cd,
-      binary: options.binary,
-      cgroup: options.cgroup,
-      input: options.input,
-      output: options.output,
-      use_stdio: options.use_stdio,
-      stderr: if(options.stderr == :redirect_to_stdout, do: :redirect, else: options.stderr),
-      packet: options.packet,
-      packet_size: options.packet_size,
-      little_endian: little_endian?(options.endian),
-      line: options.line,
-      share: options.share,
-      passive: options.active == false,
-      eof_timeout: if(options.eof_timeout == :infinity, do: nil, else: options.eof_timeout),
-      kill_timeout: options.kill_timeout,
-      leave_orphans: options.orphans == :leave
-    }
-  end
-
-  defp little_endian?(:native), do: :erlang.system_info(:endian) == :little
-  defp little_endian?(order), do: order == :little
-
-  defp opening(handle, owner, options) do
-    receive do
-      {^handle, {:spawned, os_pid}} ->
-        opened(handle, owner, os_pid, options)
-
-      {^handle, {:refused, _stage, reason}} ->
-        refuse(owner, reason)
-
-      {^handle, :guardian_down} ->
-        refuse(owner, :guardian_down)
-
-      {^handle, :lost} ->
-        # The guardian died before it knew of the program; the next one gets a whole new request.
-        Native.close(handle)
-        start(options, config(options, owner), owner)
-
-      {:EXIT, ^owner, reason} ->
-        exit(reason)
-    end
-  end
-
-  defp opened(handle, owner, os_pid, options) do
-    Native.publish(handle)
-    send(owner, {self(), :opened})
-    handle |> new(owner, os_pid, options) |> start_reading() |> collect_garbage() |> loop()
-  end
-
-  defp refuse(owner, reason) do
-    # The caller raises: it must not get an exit signal as well.
-    Process.unlink(owner)
-    exit({:shutdown, {:refused, reason}})
+  @spec serve(Native.handle(), pid(), pos_integer() | :undefined, Options.t()) :: no_return()
+  def serve(handle, owner, os_pid, options) do
+    state = handle |> new(owner, os_pid, options) |> start_reading()
+    # The options and the environment are garbage now, and an idle port is to be small.
+    :erlang.garbage_collect()
+    loop(state)
   end
 
   defp new(handle, owner, os_pid, options) do
@@ -158,12 +69,6 @@ defmodule SafePort.Core.Server do
       eof_timeout: options.eof_timeout,
       parallelism: options.parallelism
     }
-  end
-
-  # The options and the environment are garbage now, and an idle port is to be small.
-  defp collect_garbage(state) do
-    :erlang.garbage_collect()
-    state
   end
 
   ## The loop
@@ -267,17 +172,10 @@ defmodule SafePort.Core.Server do
 
   defp deliver(state, []), do: state
 
-  defp deliver(%{flow: %{active: true}, binary: true} = state, messages) do
-    send_all(messages, state.owner)
-    let_go(messages)
-    state
-  end
-
   defp deliver(state, messages) do
-    messages = if state.binary, do: messages, else: Enum.map(messages, &as_list/1)
-    send_all(messages, state.owner)
+    Delivery.send_all(messages, state.owner, state.binary)
 
-    case Flow.spend(state.flow, length(messages)) do
+    case Flow.spend(state.flow, messages) do
       {:active, flow} ->
         %{state | flow: flow}
 
@@ -286,24 +184,6 @@ defmodule SafePort.Core.Server do
         %{state | flow: flow}
     end
   end
-
-  defp send_all([message | rest], owner) do
-    send(owner, message)
-    send_all(rest, owner)
-  end
-
-  defp send_all([], _owner), do: :ok
-
-  # The memory of a large chunk is to be read into again while it is in the processor's cache, so this process does not
-  # hold its share of it until it collects its garbage one day.
-  @large_chunk 65_536
-
-  defp let_go([{_port, {:data, chunk}}]) when byte_size(chunk) >= @large_chunk,
-    do: :erlang.garbage_collect(self(), type: :minor)
-
-  defp let_go(_messages), do: true
-
-  defp as_list({port, {:data, data}}), do: {port, {:data, Flow.as_list(data)}}
 
   defp proceed(state, :eof) do
     # Whoever reads now is told that nothing is left.
