@@ -175,7 +175,7 @@ defmodule SafePort.Core.Server do
   defp deliver(state, messages) do
     Delivery.send_all(messages, state.owner, state.binary)
 
-    case Flow.spend(state.flow, messages) do
+    case Flow.spend(state.flow, length(messages)) do
       {:active, flow} ->
         %{state | flow: flow}
 

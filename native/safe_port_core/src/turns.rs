@@ -17,7 +17,7 @@ pub struct Turns {
     /// A command was written, and nothing came since.
     asked: AtomicBool,
     /// Turns so far without a command that followed another, up to `TURNS`.
-    turns: AtomicU8,
+    completed: AtomicU8,
     /// The next reader is to wait awake.
     awake: AtomicBool,
     patience: Patience,
@@ -30,9 +30,9 @@ impl Turns {
     /// that is used once is none either.
     pub fn asked(&self) -> bool {
         if self.asked.swap(true, Ordering::Relaxed) {
-            self.turns.store(0, Ordering::Relaxed);
+            self.completed.store(0, Ordering::Relaxed);
         }
-        let awake = self.turns.load(Ordering::Relaxed) == TURNS && self.patience.tries();
+        let awake = self.completed.load(Ordering::Relaxed) == TURNS && self.patience.tries();
         self.awake.store(awake, Ordering::Relaxed);
         awake
     }
@@ -40,8 +40,8 @@ impl Turns {
     /// Data came.
     pub fn answered(&self) {
         if self.asked.swap(false, Ordering::Relaxed) {
-            let turns = self.turns.load(Ordering::Relaxed);
-            self.turns.store(TURNS.min(turns + 1), Ordering::Relaxed);
+            let turns = self.completed.load(Ordering::Relaxed);
+            self.completed.store(TURNS.min(turns + 1), Ordering::Relaxed);
         }
     }
 
