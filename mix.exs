@@ -61,6 +61,9 @@ defmodule Mix.Tasks.Compile.SafePortNative do
 
   cargo works in the folder `target` of the package, for every environment and for every application that depends on
   it by path, or where `CARGO_TARGET_DIR` says. cargo's own lock keeps parallel builds apart.
+
+  `SAFE_PORT_FEATURES` names features of safe_port_nif to build with: `timing` has the calls of the data path timed for
+  bench/schedule.exs.
   """
   use Mix.Task.Compiler
 
@@ -156,13 +159,21 @@ defmodule Mix.Tasks.Compile.SafePortNative do
   end
 
   defp run_cargo(flags, root) do
-    case cargo(["build", "--release", "--locked"] ++ flags ++ package_arguments(), root) do
+    case cargo(
+           ["build", "--release", "--locked"] ++ flags ++ package_arguments() ++ feature_arguments(),
+           root
+         ) do
       0 -> :ok
       status -> {:error, "cargo could not build the native half of SafePort, it ended with status #{status}."}
     end
   end
 
   defp package_arguments, do: Enum.flat_map(@packages, &["--package", &1])
+
+  defp feature_arguments do
+    features = "SAFE_PORT_FEATURES" |> System.get_env("") |> String.split([" ", ","], trim: true)
+    Enum.flat_map(features, &["--features", "safe_port_nif/#{&1}"])
+  end
 
   # cargo's progress goes to standard error, which it shares with mix.
   defp cargo([command | arguments], root) do

@@ -3,6 +3,9 @@
 # of the words.
 
 Code.require_file("support.exs", __DIR__)
-for file <- ~w(data spawn scale drivers), do: Code.require_file("#{file}.exs", __DIR__)
+for file <- ~w(data spawn scale schedule drivers), do: Code.require_file("#{file}.exs", __DIR__)
 
-Bench.main(Bench.Data.all() ++ Bench.Spawn.all() ++ Bench.Scale.all() ++ Bench.Drivers.all(), System.argv())
+Bench.main(
+  Bench.Data.all() ++ Bench.Spawn.all() ++ Bench.Scale.all() ++ Bench.Schedule.all() ++ Bench.Drivers.all(),
+  System.argv()
+)

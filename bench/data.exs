@@ -73,6 +73,8 @@ defmodule Bench.Data do
      ]}
   end
 
+  def gigabytes, do: @stream_bytes / 1_000_000_000
+
   ## Reading
 
   defp source(module, bytes, size, options) do
@@ -83,12 +85,12 @@ defmodule Bench.Data do
   defp megabytes(fun), do: @stream_bytes / time(fun)
   defp per_second(count, fun), do: count * 1_000_000 / time(fun)
 
-  defp drain(module, size), do: module |> source(@stream_bytes, size, []) |> until_exit()
-  defp drain_batches(size), do: SafePort |> source(@stream_bytes, size, active: false) |> batches()
+  def drain(module, size), do: module |> source(@stream_bytes, size, []) |> until_exit()
+  def drain_batches(size), do: SafePort |> source(@stream_bytes, size, active: false) |> batches()
 
-  defp receive_all(module, size, options), do: module |> source(bytes(size), size, options) |> until_exit()
+  def receive_all(module, size, options), do: module |> source(bytes(size), size, options) |> until_exit()
 
-  defp receive_batches(size, options),
+  def receive_batches(size, options),
     do: SafePort |> source(bytes(size), size, [active: false] ++ options) |> batches()
 
   defp receive_singly(size, options),
@@ -126,7 +128,7 @@ defmodule Bench.Data do
 
   ## Writing
 
-  defp write(module, size, count) do
+  def write(module, size, count) do
     data = :binary.copy("x", size)
     args = [Integer.to_string(size * count)]
     port = module.open({:spawn_executable, program("sink")}, [:binary, {:args, args}])

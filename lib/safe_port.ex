@@ -326,7 +326,9 @@ defmodule SafePort do
   @doc """
   Sends `data` and waits for the next packet: `command/2`, then `recv/2`.
 
-  For programs that answer each request with one packet. The port must be passive and the caller its owner.
+  For programs that answer each request with one packet. The port must be passive and the caller its owner; otherwise
+  nothing is sent, and the error is that of `recv/2`. `timeout` is for the reply, in milliseconds: where the port is busy
+  the data waits its turn first, as in `command/2`, whose exceptions are raised here as well.
 
   ## Examples
 

@@ -163,6 +163,20 @@ defmodule SafePort.Flow.ReceiveTest do
       finish(SafePort)
     end
 
+    test "a request whose reply would not reach its caller is not sent" do
+      port = cat()
+      stranger = Actor.start()
+      assert Actor.run(stranger, fn -> SafePort.request(port, "stranger") end) == {:error, :not_owner}
+      SafePort.setopts(port, active: true)
+      assert SafePort.request(port, "active") == {:error, :einval}
+      SafePort.setopts(port, active: false)
+      assert SafePort.request(port, "owner") == {:ok, "owner"}
+      SafePort.close(port)
+      assert_receive {:EXIT, ^port, :normal}
+      assert SafePort.request(port, "late") == {:error, :closed}
+      finish(SafePort)
+    end
+
     test "beside a reader that waits, a second one is refused, and the first goes on" do
       port = cat()
       reader = Actor.start()

@@ -30,11 +30,14 @@ defmodule SafePort.Core.Client do
     end
   end
 
-  defp command_now(port, iovec, options) do
+  defp command_now(port, iovec, options),
+    do: port |> try_command(iovec, :nosuspend in options) |> commanded!(port)
+
+  defp try_command(port, iovec, nosuspend) do
     case write(port, iovec) do
       :ok -> true
-      :server -> port |> call({:command, iovec, :nosuspend in options}) |> commanded!(port)
-      other -> commanded!(other, port)
+      :server -> call(port, {:command, iovec, nosuspend})
+      refused -> refused
     end
   end
 
@@ -199,9 +202,30 @@ defmodule SafePort.Core.Client do
 
   def request(port, data, timeout) do
     timeout!(timeout)
-    command(port, data, [])
-    recv(port, timeout)
+    iovec = :erlang.iolist_to_iovec(data)
+
+    # Nothing is written by whom the reply would not reach.
+    with pid when is_pid(pid) <- resolve(port),
+         :ok <- readable(pid),
+         accepted when accepted != :closed <- try_command(pid, iovec, false) do
+      commanded!(accepted, port)
+      recv(pid, timeout)
+    else
+      {:error, reason} -> {:error, reason}
+      _closed -> {:error, :closed}
+    end
   end
+
+  # Whether the caller may read.
+  defp readable(port) do
+    case Native.readable(port) do
+      {:error, _reason} -> after_sync(port, fn -> Native.readable(port) end)
+      result -> result
+    end
+  end
+
+  # The port process has sent what made us read before it let us: it is done with that when it answers.
+  defp after_sync(port, fun), do: if(call(port, :sync) == true, do: fun.(), else: {:error, :closed})
 
   defp receive_packets(port, limit, timeout) do
     timeout!(timeout)
@@ -217,10 +241,7 @@ defmodule SafePort.Core.Client do
 
     case read(port, limit, make_ref(), deadline) do
       {:error, reason} when reason in [:einval, :not_owner] ->
-        # The port process has sent what made us read before it let us: it is done with that when it answers.
-        if call(port, :sync) == true,
-          do: read(port, limit, make_ref(), deadline),
-          else: {:error, :closed}
+        after_sync(port, fn -> read(port, limit, make_ref(), deadline) end)
 
       result ->
         result

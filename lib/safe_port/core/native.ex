@@ -74,6 +74,9 @@ defmodule SafePort.Core.Native do
           {:ok | :lists, [term()]} | :wait | :more | :closed | {:error, atom()}
   def recv(_port, _limit, _reference), do: :erlang.nif_error(:nif_not_loaded)
 
+  @spec readable(pid()) :: :ok | :closed | {:error, atom()}
+  def readable(_port), do: :erlang.nif_error(:nif_not_loaded)
+
   @spec cancel(pid(), reference()) :: boolean()
   def cancel(_port, _reference), do: :erlang.nif_error(:nif_not_loaded)
 
@@ -174,6 +177,9 @@ defmodule SafePort.Core.Native do
 
   @spec driver_list() :: {:ok, [tuple()]} | {:error, atom()}
   def driver_list, do: :erlang.nif_error(:nif_not_loaded)
+
+  @spec timings() :: [non_neg_integer()]
+  def timings, do: :erlang.nif_error(:nif_not_loaded)
 
   @spec driver_workers() :: {crew, crew} when crew: {live :: integer(), idle :: integer(), lost :: integer()}
   def driver_workers, do: :erlang.nif_error(:nif_not_loaded)

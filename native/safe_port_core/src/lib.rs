@@ -8,5 +8,5 @@ pub mod link;
 pub mod patience;
 pub mod reader;
 pub mod turns;
-mod volume;
+pub mod volume;
 pub mod writer;

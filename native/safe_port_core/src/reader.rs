@@ -12,8 +12,6 @@ use crate::volume::Volume;
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Bytes of one read from a program that has proved to move bulk data.
 const BULK_BYTES: usize = 256 * 1024;
-/// What the pipe of such a program is enlarged to, in bytes, where the user's quota allows it.
-const BULK_PIPE_BYTES: usize = 1024 * 1024;
 
 /// A buffer that finished pieces may share. The NIF's are binaries of the VM.
 pub trait Chunk: Sized {
@@ -205,7 +203,7 @@ impl<C: Chunk> Reader<C> {
         if count == 0 {
             return Ok(self.end(&mut scratch.pieces, limit));
         }
-        self.adapt(fd, count);
+        self.volume.moved(count, fd);
         let filled = rest + count;
         let at = self.cut(&scratch.bytes[..filled], &mut scratch.pieces, limit)?;
         self.keep(&scratch.bytes[at..filled]);
@@ -227,7 +225,7 @@ impl<C: Chunk> Reader<C> {
         if count == 0 {
             return Ok(self.end(&mut scratch.pieces, limit));
         }
-        self.adapt(fd, count);
+        self.volume.moved(count, fd);
         let filled = rest + count;
         let at = self.cut(&chunk.bytes()[..filled], &mut scratch.pieces, limit)?;
         self.keep(&chunk.bytes()[at..filled]);
@@ -264,7 +262,7 @@ impl<C: Chunk> Reader<C> {
         if count == 0 {
             return Ok(self.end(&mut scratch.pieces, 1));
         }
-        self.adapt(fd, count);
+        self.volume.moved(count, fd);
         long.filled += count;
         let next = self.next(count == want);
         if long.filled < long.frame {
@@ -408,14 +406,6 @@ impl<C: Chunk> Reader<C> {
             Next::More
         } else {
             Next::Wait
-        }
-    }
-
-    /// Enlarges the pipe of a program that has proved to move bulk data.
-    fn adapt(&mut self, fd: BorrowedFd<'_>, count: usize) {
-        if self.volume.read(count) {
-            // Refused where the user's quota is used up: then the pipe stays as it is.
-            let _ = pipe::set_size(fd, BULK_PIPE_BYTES);
         }
     }
 }

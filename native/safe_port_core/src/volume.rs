@@ -1,31 +1,45 @@
-//! Learns from the reads of a port how much its program writes, and in what pieces.
+//! Learns how much goes through a pipe, and in what pieces, and enlarges the pipes of those who move bulk data.
 
-/// A read of so many bytes speaks for a program that moves bulk data, a smaller one against it.
-const LARGE_READ_BYTES: usize = 16 * 1024;
-/// How many more large reads than small ones make a program one that moves bulk data.
-const LARGE_READS_TO_BULK: u8 = 8;
+use std::os::fd::BorrowedFd;
+
+use safe_port_os::pipe;
+
+/// What such a pipe is enlarged to, in bytes, where the user's quota allows it.
+const BULK_PIPE_BYTES: usize = 1024 * 1024;
+/// So many bytes at once speak for bulk data, fewer against it.
+const LARGE_BYTES: usize = 16 * 1024;
+/// How many more times there must be many than few.
+const TIMES_TO_BULK: u8 = 8;
 /// Pieces of fewer bytes on average are better copied than shared.
 const SMALL_PIECE_BYTES: usize = 256;
 
-/// What the reads so far have shown.
+/// What the reads, or the writes, of one pipe have shown so far.
 #[derive(Default)]
 pub struct Volume {
-    /// Large reads less small ones, from none to `LARGE_READS_TO_BULK`.
-    large_reads: u8,
+    /// Times many bytes were moved less times few were, from none to `TIMES_TO_BULK`.
+    score: u8,
     bulk: bool,
     small_pieces: bool,
 }
 
 impl Volume {
-    /// `bytes` bytes were read; whether that has just made the program one that moves bulk data.
-    pub fn read(&mut self, bytes: usize) -> bool {
-        if bytes < LARGE_READ_BYTES {
-            self.large_reads = self.large_reads.saturating_sub(1);
-            self.bulk &= self.large_reads > 0;
+    /// `bytes` bytes were moved at once through `pipe`, which is enlarged if it has proved to need it.
+    pub fn moved(&mut self, bytes: usize, pipe: BorrowedFd<'_>) {
+        if self.is_bulk_after(bytes) {
+            // Refused where the user's quota is used up: then the pipe stays as it is.
+            let _ = pipe::set_size(pipe, BULK_PIPE_BYTES);
+        }
+    }
+
+    /// Whether so many bytes have just proved that bulk data is moved.
+    fn is_bulk_after(&mut self, bytes: usize) -> bool {
+        if bytes < LARGE_BYTES {
+            self.score = self.score.saturating_sub(1);
+            self.bulk &= self.score > 0;
             return false;
         }
-        self.large_reads = LARGE_READS_TO_BULK.min(self.large_reads + 1);
-        self.large_reads == LARGE_READS_TO_BULK && !std::mem::replace(&mut self.bulk, true)
+        self.score = TIMES_TO_BULK.min(self.score + 1);
+        self.score == TIMES_TO_BULK && !std::mem::replace(&mut self.bulk, true)
     }
 
     /// `bytes` bytes were cut into so many pieces.
@@ -41,19 +55,19 @@ impl Volume {
 
 #[cfg(test)]
 mod tests {
-    use super::{Volume, LARGE_READS_TO_BULK, LARGE_READ_BYTES, SMALL_PIECE_BYTES};
+    use super::{Volume, LARGE_BYTES, SMALL_PIECE_BYTES, TIMES_TO_BULK};
 
     #[test]
-    fn a_program_moves_bulk_data_after_some_large_reads_until_as_many_small_ones_follow() {
+    fn bulk_data_is_moved_after_some_large_reads_until_as_many_small_ones_follow() {
         let mut volume = Volume::default();
-        for _ in 1..LARGE_READS_TO_BULK {
-            assert!(!volume.read(LARGE_READ_BYTES));
+        for _ in 1..TIMES_TO_BULK {
+            assert!(!volume.is_bulk_after(LARGE_BYTES));
         }
-        assert!(volume.read(LARGE_READ_BYTES));
-        assert!(!volume.read(LARGE_READ_BYTES), "it is told once");
-        for _ in 0..LARGE_READS_TO_BULK {
+        assert!(volume.is_bulk_after(LARGE_BYTES));
+        assert!(!volume.is_bulk_after(LARGE_BYTES), "it is told once");
+        for _ in 0..TIMES_TO_BULK {
             assert!(volume.is_shared());
-            assert!(!volume.read(LARGE_READ_BYTES - 1));
+            assert!(!volume.is_bulk_after(LARGE_BYTES - 1));
         }
         assert!(!volume.is_shared());
     }
@@ -61,12 +75,12 @@ mod tests {
     #[test]
     fn small_pieces_are_not_shared_however_many_come() {
         let mut volume = Volume::default();
-        for _ in 0..LARGE_READS_TO_BULK {
-            volume.read(LARGE_READ_BYTES);
+        for _ in 0..TIMES_TO_BULK {
+            volume.is_bulk_after(LARGE_BYTES);
         }
-        volume.cut(LARGE_READ_BYTES, LARGE_READ_BYTES / SMALL_PIECE_BYTES + 1);
+        volume.cut(LARGE_BYTES, LARGE_BYTES / SMALL_PIECE_BYTES + 1);
         assert!(!volume.is_shared());
-        volume.cut(LARGE_READ_BYTES, LARGE_READ_BYTES / SMALL_PIECE_BYTES);
+        volume.cut(LARGE_BYTES, LARGE_BYTES / SMALL_PIECE_BYTES);
         assert!(volume.is_shared());
     }
 }

@@ -8,6 +8,7 @@ use safe_port_core::writer::write_parts;
 
 use crate::handle::{lock, Output, PortHandle};
 use crate::select::Ready;
+use crate::timing::{self, Timer};
 use crate::{atoms, driver, errno, registry};
 
 /// What became of the data of a command.
@@ -30,6 +31,7 @@ enum Accepted<'a> {
 /// a frame behind.
 #[rustler::nif]
 fn command<'a>(env: Env<'a>, port: LocalPid, iovec: Vec<Binary<'a>>) -> Atom {
+    let _timer = Timer::start();
     let Some(handle) = registry::find(port) else {
         return driver::command_in_caller(env, port, &iovec).unwrap_or_else(atoms::closed);
     };
@@ -62,6 +64,7 @@ fn command<'a>(env: Env<'a>, port: LocalPid, iovec: Vec<Binary<'a>>) -> Atom {
 /// `Native.accept/2`: a command in the port process. Never blocks.
 #[rustler::nif]
 fn accept_command<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, iovec: Vec<Binary<'a>>) -> Term<'a> {
+    let _timer = Timer::start();
     match accept(env, &handle, &mut lock(&handle.output), &iovec) {
         Accepted::Written if handle.turns.asked() => atoms::asked().encode(env),
         Accepted::Written => atoms::ok().encode(env),
@@ -75,12 +78,16 @@ fn accept_command<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, iovec: Vec<
 /// `Native.drain/2`: writes from the head of the queue; returns what is left. Never blocks.
 #[rustler::nif]
 fn drain<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, iovec: Vec<Binary<'a>>) -> Term<'a> {
+    let _timer = Timer::start();
     let parts: Vec<&[u8]> = iovec.iter().map(Binary::as_slice).collect();
-    let output = lock(&handle.output);
-    let Some(pipe) = &output.pipe else {
+    let mut output = lock(&handle.output);
+    let Output { pipe: Some(pipe), volume, .. } = &mut *output else {
         return env.error_tuple(errno::atom(env, safe_port_os::errno::EBADF));
     };
-    match write_parts(pipe.as_fd(), &parts) {
+    let written = write_parts(pipe.as_fd(), &parts);
+    timing::moved(env, parts.iter().map(|part| part.len()).sum());
+    volume.moved(written.as_ref().map_or(0, |written| *written), pipe.as_fd());
+    match written {
         Ok(written) => (atoms::ok(), rest(env, &[], &iovec, written), written).encode(env),
         Err(error) => env.error_tuple(errno::of(env, &error)),
     }
@@ -141,9 +148,11 @@ fn accept<'a>(env: Env<'a>, handle: &PortHandle, output: &mut Output, iovec: &[B
     for part in iovec {
         parts.push(part);
     }
+    timing::moved(env, bytes);
     match write_parts(pipe.as_fd(), &parts) {
         Ok(written) if written == bytes => Accepted::Written,
         Ok(written) => {
+            output.volume.moved(written, pipe.as_fd());
             output.queued = true;
             Accepted::Rest(rest(env, header.as_slice(), iovec, written), bytes - written)
         }

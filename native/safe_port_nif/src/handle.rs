@@ -7,6 +7,7 @@ use rustler::{Env, LocalPid, Monitor, Resource};
 use safe_port_core::codec::Framing;
 use safe_port_core::reader::Reader;
 use safe_port_core::turns::Turns;
+use safe_port_core::volume::Volume;
 use safe_port_wire::PortId;
 
 use crate::chunk::Chunk;
@@ -39,6 +40,8 @@ pub struct Output {
     pub queued: bool,
     /// Whether `close_stdin` was called.
     pub half_closed: bool,
+    /// What the writes that met a full pipe have shown.
+    pub volume: Volume,
     /// Payload bytes accepted so far.
     pub payload: u64,
 }

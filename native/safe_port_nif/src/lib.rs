@@ -14,6 +14,7 @@ mod open;
 mod receive;
 mod registry;
 mod select;
+mod timing;
 
 use rustler::{Env, Term};
 

@@ -12,6 +12,7 @@ use safe_port_os::pipe;
 
 use crate::handle::{lock, Input, PortHandle};
 use crate::select::Ready;
+use crate::timing::{self, Timer};
 use crate::{atoms, errno, registry};
 
 thread_local! {
@@ -35,6 +36,7 @@ pub struct Waiter {
 /// `:wait` one `{:select, _, tag, :ready_input}` message will come.
 #[rustler::nif]
 fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, tag: Term<'a>) -> Term<'a> {
+    let _timer = Timer::start();
     read_for_server(env, &handle, limit, tag)
 }
 
@@ -42,6 +44,7 @@ fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, tag: Te
 /// process stays awake instead of asking for readiness.
 #[rustler::nif]
 fn read_awake<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, tag: Term<'a>) -> Term<'a> {
+    let _timer = Timer::start();
     // Or the poll thread would wake as well, and take the processor that the program needs.
     suspend_input(env, &handle, tag);
     await_input(&handle);
@@ -70,6 +73,7 @@ fn read_for_server<'a>(env: Env<'a>, handle: &PortHandle, limit: usize, tag: Ter
 /// last data, or `{:error, reason}`.
 #[rustler::nif]
 fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> Term<'a> {
+    let _timer = Timer::start();
     let Some(handle) = registry::find(port) else { return atoms::closed().encode(env) };
     let reader = env.pid();
     if let Some(reason) = refusal(env, &handle, reader) {
@@ -125,6 +129,16 @@ fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> 
             let _ = env.send(&handle.port, (&handle, (atoms::read_failed(), reason)));
             env.error_tuple(reason)
         }
+    }
+}
+
+/// `Native.readable/1`: whether the calling process may read: `:ok`, `:closed` or `{:error, reason}`.
+#[rustler::nif]
+fn readable(env: Env, port: LocalPid) -> Term {
+    let Some(handle) = registry::find(port) else { return atoms::closed().encode(env) };
+    match refusal(env, &handle, env.pid()) {
+        None => atoms::ok().encode(env),
+        Some(reason) => env.error_tuple(reason),
     }
 }
 
@@ -219,8 +233,10 @@ fn cut<'a>(
             Source::Chunk(chunk) => terms.of_chunk(chunk.0.release(env), &pieces, message),
         };
         scratch.pieces = pieces;
-        if !cut.is_empty() {
+        if let (Some(first), Some(last)) = (scratch.pieces.first(), scratch.pieces.last()) {
             handle.turns.answered();
+            // Or a port that always finds more would hold its scheduler for milliseconds.
+            timing::moved(env, last.range.end - first.range.start);
         }
         Ok((next, cut))
     })
