@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
 use safe_port_os::spawn::daemon;
@@ -24,9 +24,15 @@ fn output_of(script: &str, number: i32) -> io::Result<String> {
 #[test]
 fn a_daemon_has_its_descriptors_and_null_and_nothing_else() {
     // It reads until its standard input ends, which is when this test does.
-    let (reader, _writer) = pipe::pipe().expect("a pipe");
+    let (reader, mut writer) =
+        pipe::pipe().map(|(reader, writer)| (reader, File::from(writer))).expect("a pipe");
     let fds = [(reader.as_fd(), 3), (reader.as_fd(), 0)];
     let os_pid = daemon(c"/bin/cat", &argv(&["cat"]), &fds).expect("started");
+    // Once it reads, it has closed what it was loaded from.
+    writer.write_all(b"x").expect("written");
+    while pipe::readable_bytes(reader.as_fd()).expect("a pipe") > 0 {
+        std::thread::yield_now();
+    }
     let file = |process: &str, fd: i32| std::fs::read_link(format!("/proc/{process}/fd/{fd}")).ok();
     let pipe = file("self", reader.as_raw_fd());
     let null = Some("/dev/null".into());
