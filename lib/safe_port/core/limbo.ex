@@ -19,14 +19,23 @@ defmodule SafePort.Core.Limbo do
   def start(handle, flow, patience, closed_to) do
     # The callers that wait learn from the death of the port process that it is closed.
     state = %__MODULE__{handle: handle, flow: %{flow | waiting: []}, patience: patience}
-    limbo = :erlang.spawn(__MODULE__, :init, [state, self(), closed_to])
+    {limbo, monitor} = :erlang.spawn_opt(__MODULE__, :init, [state, self(), closed_to], [:monitor])
     Native.hand_over(handle, limbo)
+
+    # A process that is exiting counts as dead before its links and monitors learn of it: it has to be watched by then.
+    receive do
+      {^limbo, :watching} -> Process.demonitor(monitor, [:flush])
+      {:DOWN, ^monitor, :process, ^limbo, _reason} -> :ok
+    end
+
+    :ok
   end
 
   @doc false
   def init(state, port, closed_to) do
     # Asked for last, so that it comes after all other signs of the port's death (contract L14).
     monitor = Process.monitor(port)
+    send(port, {self(), :watching})
 
     receive do
       {:DOWN, ^monitor, :process, ^port, _reason} -> :ok

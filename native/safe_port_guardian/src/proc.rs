@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use safe_port_os::process::own_pid;
 
@@ -65,9 +66,45 @@ pub fn scan() -> io::Result<Vec<Process>> {
     Ok(pids.filter_map(Process::read).collect())
 }
 
+/// How long to wait for a process that is between its old program and its new one.
+const EXEC_PATIENCE: Duration = Duration::from_millis(5);
+
 /// The environment a process was started with; an error for one of another user.
+///
+/// For a moment in `execve(2)` a process has no environment, and a reading that was begun before breaks off: that moment
+/// is waited for to pass.
 pub fn environ(pid: i32) -> io::Result<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/environ"))
+    let deadline = Instant::now() + EXEC_PATIENCE;
+    loop {
+        let before = Image::read(pid);
+        let environ = fs::read(format!("/proc/{pid}/environ"))?;
+        if (before == Image::read(pid) && !before.is_incomplete(pid)) || Instant::now() > deadline {
+            return Ok(environ);
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Where the kernel has put a program's arguments and environment: elsewhere with each program that is executed.
+#[derive(PartialEq, Eq)]
+struct Image {
+    addresses: Vec<u8>,
+}
+
+impl Image {
+    /// `arg_start` to `env_end` of proc(5): fields 48 to 51, the name being 2.
+    fn read(pid: i32) -> Image {
+        let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.iter().rposition(|byte| *byte == b')').map_or(&stat[..0], |end| &stat[end..]);
+        let fields: Vec<&[u8]> = fields.split(|byte| *byte == b' ').skip(48 - 2).take(4).collect();
+        Image { addresses: fields.join(&b' ') }
+    }
+
+    /// Whether the process is in the middle of `execve(2)`: it has a file, as the dead and the kernel's have not, and no
+    /// end of its environment yet, as even those have that were started with an empty one.
+    fn is_incomplete(&self, pid: i32) -> bool {
+        self.addresses.ends_with(b" 0") && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+    }
 }
 
 /// The pipes that a process has open, by inode; none for one of another user.
@@ -127,6 +164,27 @@ mod tests {
     fn what_is_no_stat_line_is_nothing() {
         for stat in [&b""[..], b"42", b"42 (name", b"42 (name)", b"42 (name) S", b"x (name) S 1 2 3"] {
             assert_eq!(Process::parse(stat), None, "{stat:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_is_known_while_a_program_is_being_executed() {
+        for _ in 0..100 {
+            let mut shell = std::process::Command::new("/bin/sh");
+            // Each of its programs is executed while it is looked at.
+            shell.args(["-c", "read line; exec sh -c 'read line; exec sh -c \"read line; exec cat\"'"]);
+            shell.env("MARK", "here").stdin(std::process::Stdio::piped());
+            let mut shell = shell.spawn().expect("started");
+            let mut stdin = shell.stdin.take().expect("piped");
+            for _ in 0..3 {
+                io::Write::write_all(&mut stdin, b"\n").expect("it reads");
+                for _ in 0..30 {
+                    let environ = environ(shell.id() as i32).expect("ours");
+                    assert!(environ.windows(9).any(|part| part == b"MARK=here"), "{environ:?}");
+                }
+            }
+            drop(stdin);
+            shell.wait().expect("ours");
         }
     }
 
