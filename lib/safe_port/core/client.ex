@@ -202,7 +202,7 @@ defmodule SafePort.Core.Client do
 
   def request(port, data, timeout) do
     timeout!(timeout)
-    iovec = :erlang.iolist_to_iovec(data)
+    iovec = iovec!(data)
 
     # Nothing is written by whom the reply would not reach.
     with pid when is_pid(pid) <- resolve(port),
