@@ -22,7 +22,7 @@ defmodule SafePort.House.ArchitectureTest do
     SafePort.Application => [Guardian],
     SafePort.Driver => [Native],
     Client => [DriverServer, Flow, Native, Opening, Options, Signal],
-    DriverServer => [DriverHost, DriverThread, Info, Native, Options],
+    DriverServer => [DriverHost, DriverThread, Info, Native, Opening, Options],
     DriverHost => [DriverBackend, Native, Opening, Options, Signal],
     DriverThread => [DriverBackend, Native],
     DriverBackend => [Native, Options],

@@ -5,7 +5,7 @@ defmodule SafePort.Core.DriverServer do
 
   require Logger
 
-  alias SafePort.Core.{DriverHost, DriverThread, Info, Native, Options}
+  alias SafePort.Core.{DriverHost, DriverThread, Info, Native, Opening, Options}
 
   @enforce_keys [:backend, :link, :owner]
   defstruct [
@@ -25,21 +25,7 @@ defmodule SafePort.Core.DriverServer do
   Starts the port process linked to the caller; raises what the driver or the system refused.
   """
   @spec start(Options.t()) :: pid()
-  def start(options) do
-    {port, monitor} = :erlang.spawn_opt(__MODULE__, :init, [self(), options], [:link, :monitor])
-
-    receive do
-      {^port, :opened} ->
-        Process.demonitor(monitor, [:flush])
-        port
-
-      {:DOWN, ^monitor, :process, ^port, {:shutdown, {:refused, reason}}} ->
-        refused!(reason, options.name)
-
-      {:DOWN, ^monitor, :process, ^port, reason} ->
-        :erlang.error(reason)
-    end
-  end
+  def start(options), do: Opening.start(__MODULE__, options, &refused!(&1, options.name))
 
   @spec refused!(term(), String.t()) :: no_return()
   defp refused!(:no_driver, name) do
@@ -70,7 +56,7 @@ defmodule SafePort.Core.DriverServer do
         parallelism: options.parallelism
       })
     else
-      {:error, reason} -> refuse(owner, reason)
+      {:error, reason} -> Opening.refuse(owner, reason)
     end
   end
 
@@ -94,14 +80,8 @@ defmodule SafePort.Core.DriverServer do
         early |> happen(%{state | link: link}) |> collect_garbage() |> loop()
 
       {:error, reason} ->
-        refuse(state.owner, reason)
+        Opening.refuse(state.owner, reason)
     end
-  end
-
-  defp refuse(owner, reason) do
-    # The caller raises: it must not get an exit signal as well.
-    Process.unlink(owner)
-    exit({:shutdown, {:refused, reason}})
   end
 
   # The options are garbage now, and an idle port is to be small.

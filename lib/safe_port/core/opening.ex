@@ -8,8 +8,15 @@ defmodule SafePort.Core.Opening do
   Starts the port process linked to the caller; raises what the system refused.
   """
   @spec start(Options.t()) :: pid()
-  def start(options) do
-    {port, monitor} = :erlang.spawn_opt(__MODULE__, :init, [self(), options], [:link, :monitor])
+  def start(options), do: start(__MODULE__, options, &:erlang.error/1)
+
+  @doc """
+  As `start/1`, for a port process that begins with `module.init/2`. It sends `{port, :opened}`, or calls `refuse/2` with
+  a reason, for which `raise_refused` raises.
+  """
+  @spec start(module(), Options.t(), raise_refused :: (term() -> no_return())) :: pid()
+  def start(module, options, raise_refused) do
+    {port, monitor} = :erlang.spawn_opt(module, :init, [self(), options], [:link, :monitor])
 
     receive do
       {^port, :opened} ->
@@ -17,7 +24,7 @@ defmodule SafePort.Core.Opening do
         port
 
       {:DOWN, ^monitor, :process, ^port, {:shutdown, {:refused, reason}}} ->
-        :erlang.error(reason)
+        raise_refused.(reason)
 
       {:DOWN, ^monitor, :process, ^port, reason} ->
         :erlang.error(reason)
@@ -27,16 +34,16 @@ defmodule SafePort.Core.Opening do
   @doc false
   def init(owner, options) do
     Process.flag(:trap_exit, true)
-    start(options, options |> config(owner), owner)
+    ask(options, config(options, owner), owner)
   end
 
   # Nothing is started here, and nothing ends by itself.
-  defp start(%{kind: :fd, fds: {input, output}} = options, config, owner) do
+  defp ask(%{kind: :fd, fds: {input, output}} = options, config, owner) do
     {handle, readable} = Native.open_fd(config, input, output)
     opened(handle, owner, :undefined, %{options | input: readable, eof_timeout: :infinity})
   end
 
-  defp start(options, config, owner) do
+  defp ask(options, config, owner) do
     case Native.open(config) do
       {:ok, handle} -> opening(handle, owner, options)
       {:error, reason} -> refuse(owner, reason)
@@ -85,7 +92,7 @@ defmodule SafePort.Core.Opening do
       {^handle, :lost} ->
         # The guardian died before it knew of the program; the next one gets a whole new request.
         Native.close(handle)
-        start(options, config(options, owner), owner)
+        ask(options, config(options, owner), owner)
 
       {:EXIT, ^owner, reason} ->
         exit(reason)
@@ -98,7 +105,11 @@ defmodule SafePort.Core.Opening do
     Server.serve(handle, owner, os_pid, options)
   end
 
-  defp refuse(owner, reason) do
+  @doc """
+  Ends the port process that calls it: nothing was opened.
+  """
+  @spec refuse(pid(), term()) :: no_return()
+  def refuse(owner, reason) do
     # The caller raises: it must not get an exit signal as well.
     Process.unlink(owner)
     exit({:shutdown, {:refused, reason}})
