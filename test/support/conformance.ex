@@ -16,7 +16,7 @@ defmodule SafePort.Test.Conformance do
 
   use ExUnit.CaseTemplate
 
-  alias SafePort.Test.{Ports, Proc}
+  alias SafePort.Test.Ports
 
   @subjects [Port, SafePort]
 
@@ -33,9 +33,8 @@ defmodule SafePort.Test.Conformance do
   end
 
   setup do
-    Process.flag(:trap_exit, true)
-    tag = Ports.start_tagging()
-    on_exit(fn -> Proc.assert_none_tagged(tag) end)
+    Ports.watch_programs()
+    :ok
   end
 
   for state <- [:same, :better, :cannot] do

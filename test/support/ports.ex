@@ -12,10 +12,15 @@ defmodule SafePort.Test.Ports do
 
   @patience 10_000
 
-  @doc false
-  def start_tagging do
+  @doc """
+  For the set-up of a case: exits are trapped, and no program that carries the test's tag may be left at its end.
+  """
+  @spec watch_programs() :: String.t()
+  def watch_programs do
+    Process.flag(:trap_exit, true)
     tag = "#{System.pid()}.#{System.unique_integer([:positive])}"
     Process.put(__MODULE__, %{tag: tag, ports: []})
+    ExUnit.Callbacks.on_exit(fn -> Proc.assert_none_tagged(tag) end)
     tag
   end
 

@@ -40,10 +40,7 @@ defmodule SafePort.Test.Tree do
   end
 
   setup do
-    Process.flag(:trap_exit, true)
-    tag = Ports.start_tagging()
-    on_exit(fn -> Proc.assert_none_tagged(tag) end)
-    %{tag: tag}
+    %{tag: Ports.watch_programs()}
   end
 
   @doc """
