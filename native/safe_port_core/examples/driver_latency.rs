@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use safe_port_core::driver::{Bytes, CommandMode, Config, Event, Events, Library, Options, Port, Runner};
+use safe_port_core::patience::Patience;
 
 const ROUNDS: usize = 20_000;
 /// As long as the caller of `control/3` is willing to wait awake.
@@ -56,10 +57,11 @@ fn main() {
     let port = opening.port;
     let nothing = || Bytes::from(Vec::new());
     let mut slept = 0;
+    let patience = Patience::default();
 
     report("control, caller awake", || {
         let reply = port.control(0, nothing(), 1);
-        if reply.spin(SPIN).is_none() {
+        if patience.wait(SPIN, || reply.take()).is_none() {
             slept += 1;
             let _ = reply.wait();
         }
@@ -68,7 +70,7 @@ fn main() {
     report("control, caller asleep", || drop(port.control(0, nothing(), 1).wait()));
     report("call", || {
         let reply = port.call(0, Bytes::from(vec![131, 106]), 1);
-        if reply.spin(SPIN).is_none() {
+        if patience.wait(SPIN, || reply.take()).is_none() {
             let _ = reply.wait();
         }
     });

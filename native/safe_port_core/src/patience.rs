@@ -2,6 +2,10 @@
 //! also keep the processor from the very thread that is waited for.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long to wait awake for a program: about what it takes to fall asleep and be woken.
+pub const AWAKE: Duration = Duration::from_micros(50);
 
 /// After so many failures in a row only one wait in 64 is tried.
 const MAX_FAILURES: u8 = 6;
@@ -22,14 +26,32 @@ impl Patience {
         pause == 0
     }
 
+    /// Makes `attempt` again and again until it gives something or `time` is over, and counts that as a success or a
+    /// failure. For those whom [`Patience::tries`] told to.
+    pub fn wait<T>(&self, time: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+        let start = Instant::now();
+        loop {
+            let found = attempt();
+            if found.is_some() {
+                self.succeeded();
+                return found;
+            }
+            if start.elapsed() >= time {
+                self.failed();
+                return None;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     /// A wait that was tried was long enough.
-    pub fn succeeded(&self) {
+    fn succeeded(&self) {
         self.failures.store(0, Ordering::Relaxed);
         self.pause.store(0, Ordering::Relaxed);
     }
 
     /// A wait that was tried was too short: twice as many are left out before the next.
-    pub fn failed(&self) {
+    fn failed(&self) {
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1).min(MAX_FAILURES);
         self.failures.store(failures, Ordering::Relaxed);
         self.pause.store((1 << failures) - 1, Ordering::Relaxed);
@@ -38,6 +60,8 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::Patience;
 
     #[test]
@@ -46,7 +70,7 @@ mod tests {
         let mut left_out = Vec::new();
         for _ in 0..8 {
             assert!(patience.tries());
-            patience.failed();
+            assert_eq!(patience.wait(Duration::ZERO, || None::<()>), None);
             let mut count = 0;
             while !patience.tries() {
                 count += 1;
@@ -56,7 +80,9 @@ mod tests {
             patience.pause.store(0, super::Ordering::Relaxed);
         }
         assert_eq!(left_out, [1, 3, 7, 15, 31, 63, 63, 63]);
-        patience.succeeded();
+        let mut attempts = 0..3;
+        let third = || attempts.next().filter(|attempt| *attempt == 2);
+        assert_eq!(patience.wait(Duration::from_mins(1), third), Some(2));
         assert!(patience.tries() && patience.tries());
     }
 }

@@ -1,12 +1,8 @@
 //! Whether the program and its user talk in turns, and reply so fast that it pays to wait for a reply awake.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{Duration, Instant};
 
-use crate::patience::Patience;
-
-/// How long to wait awake: about what it takes to fall asleep and be woken.
-pub const AWAKE: Duration = Duration::from_micros(50);
+use crate::patience::{Patience, AWAKE};
 
 /// Turns that make a conversation.
 const TURNS: u8 = 4;
@@ -46,20 +42,12 @@ impl Turns {
     }
 
     /// Tries `read` again and again while it gives `None` and a reply may come soon.
-    pub fn awake<T>(&self, mut read: impl FnMut() -> Option<T>) -> Option<T> {
-        if !self.awake.swap(false, Ordering::Relaxed) {
-            return None;
+    pub fn awake<T>(&self, read: impl FnMut() -> Option<T>) -> Option<T> {
+        if self.awake.swap(false, Ordering::Relaxed) {
+            self.patience.wait(AWAKE, read)
+        } else {
+            None
         }
-        let begin = Instant::now();
-        while begin.elapsed() < AWAKE {
-            if let Some(read) = read() {
-                self.patience.succeeded();
-                return Some(read);
-            }
-            std::hint::spin_loop();
-        }
-        self.patience.failed();
-        None
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Volume {
 
 impl Volume {
     /// `bytes` bytes were moved at once through `pipe`, which is enlarged if it has proved to need it.
+    ///
+    /// None at all says nothing: the other side had no time yet.
     pub fn moved(&mut self, bytes: usize, pipe: BorrowedFd<'_>) {
         if self.is_bulk_after(bytes) {
             // Refused where the user's quota is used up: then the pipe stays as it is.
@@ -33,6 +35,9 @@ impl Volume {
 
     /// Whether so many bytes have just proved that bulk data is moved.
     fn is_bulk_after(&mut self, bytes: usize) -> bool {
+        if bytes == 0 {
+            return false;
+        }
         if bytes < LARGE_BYTES {
             self.score = self.score.saturating_sub(1);
             self.bulk &= self.score > 0;
@@ -45,6 +50,11 @@ impl Volume {
     /// `bytes` bytes were cut into so many pieces.
     pub fn cut(&mut self, bytes: usize, pieces: usize) {
         self.small_pieces = pieces * SMALL_PIECE_BYTES > bytes;
+    }
+
+    /// Whether bulk data is moved.
+    pub fn is_bulk(&self) -> bool {
+        self.bulk
     }
 
     /// Whether to read into a large chunk that the pieces then share.
@@ -65,6 +75,9 @@ mod tests {
         }
         assert!(volume.is_bulk_after(LARGE_BYTES));
         assert!(!volume.is_bulk_after(LARGE_BYTES), "it is told once");
+        for _ in 0..TIMES_TO_BULK {
+            assert!(!volume.is_bulk_after(0) && volume.is_bulk());
+        }
         for _ in 0..TIMES_TO_BULK {
             assert!(volume.is_shared());
             assert!(!volume.is_bulk_after(LARGE_BYTES - 1));

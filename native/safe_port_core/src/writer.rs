@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 
 use safe_port_os::pipe;
 
+use crate::patience::{Patience, AWAKE};
+
 /// Slices one `writev(2)` takes at the most (`IOV_MAX` of Linux).
 const SLICES_PER_WRITE: usize = 1024;
 /// Bytes one call hands to the kernel at the most, however fast the program reads: about 100 us of copying.
@@ -43,4 +45,40 @@ pub fn write_parts(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> io::Result<usize> {
         rest = &rest[slices.len()..];
     }
     Ok(written)
+}
+
+/// As [`write_parts`], to a program that takes bulk data: waits awake for room in its pipe, if `patience` says that this
+/// pays.
+///
+/// A program that copies what it reads makes room sooner than a thread that sleeps is woken.
+pub fn write_parts_awake(fd: BorrowedFd<'_>, parts: &[&[u8]], patience: &Patience) -> io::Result<usize> {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let mut written = write_parts(fd, parts)?;
+    if written < bytes.min(BYTES_PER_CALL) && patience.tries() {
+        let mut rest = behind(parts, written);
+        patience.wait(AWAKE, || match write_parts(fd, &rest) {
+            Ok(0) => None,
+            Ok(more) => {
+                written += more;
+                rest = behind(&rest, more);
+                (written >= bytes.min(BYTES_PER_CALL)).then_some(())
+            }
+            // The next call meets it again.
+            Err(_) => Some(()),
+        });
+    }
+    Ok(written)
+}
+
+/// `parts` without their first `skip` bytes.
+fn behind<'a>(parts: &[&'a [u8]], mut skip: usize) -> Vec<&'a [u8]> {
+    let mut rest = Vec::with_capacity(parts.len());
+    for part in parts {
+        let skipped = skip.min(part.len());
+        skip -= skipped;
+        if skipped < part.len() {
+            rest.push(&part[skipped..]);
+        }
+    }
+    rest
 }

@@ -100,7 +100,7 @@ fn unloading_waits_for_the_last_port_and_takes_no_new_ones() {
     let (events, _seen) = owner();
     let refused = runner.open(b"echo", Options::default(), OWNER, events);
     assert!(matches!(refused, Err(OpenError::NoDriver)));
-    assert_eq!(unloading.spin(std::time::Duration::ZERO), None);
+    assert_eq!(unloading.take(), None);
     opening.port.close(safe_port_core::driver::CloseMode::Flush);
     assert_eq!(unloading.wait().unwrap(), Ok(0));
     assert!(runner.list().is_empty());

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NewBinary, ResourceArc, Term};
-use safe_port_core::writer::write_parts;
+use safe_port_core::writer::{write_parts, write_parts_awake};
 
 use crate::handle::{lock, Output, PortHandle};
 use crate::select::Ready;
@@ -149,7 +149,12 @@ fn accept<'a>(env: Env<'a>, handle: &PortHandle, output: &mut Output, iovec: &[B
         parts.push(part);
     }
     timing::moved(env, bytes);
-    match write_parts(pipe.as_fd(), &parts) {
+    let written = if output.volume.is_bulk() {
+        write_parts_awake(pipe.as_fd(), &parts, &output.patience)
+    } else {
+        write_parts(pipe.as_fd(), &parts)
+    };
+    match written {
         Ok(written) if written == bytes => Accepted::Written,
         Ok(written) => {
             output.volume.moved(written, pipe.as_fd());

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustler::{Env, LocalPid, Monitor, Resource};
 use safe_port_core::codec::Framing;
+use safe_port_core::patience::Patience;
 use safe_port_core::reader::Reader;
 use safe_port_core::turns::Turns;
 use safe_port_core::volume::Volume;
@@ -42,6 +43,8 @@ pub struct Output {
     pub half_closed: bool,
     /// What the writes that met a full pipe have shown.
     pub volume: Volume,
+    /// Whether room in a full pipe comes soon.
+    pub patience: Patience,
     /// Payload bytes accepted so far.
     pub payload: u64,
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifMap, ResourceArc, Term};
 use safe_port_core::codec::{Endian, Framing, Prefix};
+use safe_port_core::patience::Patience;
 use safe_port_core::reader::Reader;
 use safe_port_core::volume::Volume;
 use safe_port_os::{dir, pipe};
@@ -170,8 +171,14 @@ fn start(env: Env, config: &Config) -> io::Result<ResourceArc<PortHandle>> {
 fn handle(env: Env, config: &Config, input: Option<Pipe>, output: Option<Pipe>) -> ResourceArc<PortHandle> {
     let framing = config.framing();
     let input = Input { pipe: input, reader: Reader::new(framing), share: config.share, waiter: None };
-    let output =
-        Output { pipe: output, queued: false, half_closed: false, volume: Volume::default(), payload: 0 };
+    let output = Output {
+        pipe: output,
+        queued: false,
+        half_closed: false,
+        volume: Volume::default(),
+        patience: Patience::default(),
+        payload: 0,
+    };
     let server = env.pid();
     let delivery = Delivery { binary: config.binary, passive: config.passive, framing };
     let handle = ResourceArc::new(PortHandle::new(server, config.owner, delivery, input, output));

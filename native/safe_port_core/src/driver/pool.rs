@@ -192,14 +192,13 @@ impl<J: Work> Pool<J> {
     fn wait(&self, quick: &mut bool) -> Option<Message<J>> {
         lock(&self.0.crew).idle += 1;
         let start = Instant::now();
-        let message =
-            self.spin(*quick, start).or_else(|| self.0.receiver.recv_timeout(self.0.limits.idle).ok());
+        let message = self.spin(*quick).or_else(|| self.0.receiver.recv_timeout(self.0.limits.idle).ok());
         *quick = start.elapsed() < RECENT;
         lock(&self.0.crew).idle -= 1;
         message
     }
 
-    fn spin(&self, quick: bool, start: Instant) -> Option<Message<J>> {
+    fn spin(&self, quick: bool) -> Option<Message<J>> {
         if !quick
             || self.0.spin.is_zero()
             || !self.0.patience.tries()
@@ -207,17 +206,8 @@ impl<J: Work> Pool<J> {
         {
             return None;
         }
-        let mut message = None;
-        while message.is_none() && start.elapsed() < self.0.spin {
-            std::hint::spin_loop();
-            message = self.0.receiver.try_recv().ok();
-        }
+        let message = self.0.patience.wait(self.0.spin, || self.0.receiver.try_recv().ok());
         self.0.spinning.store(false, Ordering::Relaxed);
-        if message.is_some() {
-            self.0.patience.succeeded();
-        } else {
-            self.0.patience.failed();
-        }
         message
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::sync::channel::{bounded, Receiver};
-use super::sync::{lock, Arc, AtomicBool, Instant, Mutex, Ordering};
+use super::sync::{lock, Arc, AtomicBool, Mutex, Ordering};
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,23 +81,23 @@ impl<T> Drop for Replier<T> {
 }
 
 impl<T> Reply<T> {
-    /// The answer if it comes within `time`, during which the caller's thread is kept busy.
-    ///
-    /// An answer of a quick driver is here sooner than a sleeping thread is awake. More than some tens of microseconds
-    /// do not pay.
-    pub fn spin(&self, time: Duration) -> Option<Answer<T>> {
-        let start = Instant::now();
-        while !self.0.answered.load(Ordering::Acquire) {
-            if start.elapsed() >= time {
-                return None;
-            }
-            std::hint::spin_loop();
+    /// The answer, if it is here. Cheap enough to be asked again and again.
+    pub fn take(&self) -> Option<Answer<T>> {
+        if !self.0.answered.load(Ordering::Acquire) {
+            return None;
         }
-        self.take()
+        let mut state = lock(&self.0.state);
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Answered(answer) => Some(answer),
+            other => {
+                *state = other;
+                None
+            }
+        }
     }
 
     /// Has the answer handed to `listener` when it comes, on the thread that answers. If it is here already it is
-    /// returned, and the listener dropped. After [`Reply::spin`] has given it out there is nothing to come.
+    /// returned, and the listener dropped. After [`Reply::take`] has given it out there is nothing to come.
     #[must_use]
     pub fn listen(self, listener: impl FnOnce(Answer<T>) + Send + 'static) -> Option<Answer<T>> {
         let mut state = lock(&self.0.state);
@@ -107,17 +107,6 @@ impl<T> Reply<T> {
             State::Taken => {}
         }
         None
-    }
-
-    fn take(&self) -> Option<Answer<T>> {
-        let mut state = lock(&self.0.state);
-        match std::mem::replace(&mut *state, State::Taken) {
-            State::Answered(answer) => Some(answer),
-            other => {
-                *state = other;
-                None
-            }
-        }
     }
 }
 

@@ -159,12 +159,7 @@ fn ask<'a, T: Send + 'static>(
     // That an answer comes soon to a caller that sleeps does not mean that it would come to one that stays awake: the
     // driver's thread may need the very processor.
     if handle.patience.tries() {
-        answer = reply.spin(AWAKE);
-        if answer.is_none() {
-            handle.patience.failed();
-        } else {
-            handle.patience.succeeded();
-        }
+        answer = handle.patience.wait(AWAKE, || reply.take());
     }
     let answer = answer.or_else(|| {
         let answering = Answering::new(handle, env.pid(), reference);
