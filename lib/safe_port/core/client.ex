@@ -9,10 +9,7 @@ defmodule SafePort.Core.Client do
 
   def command(port, data, options) do
     options = command_options!(options, options, [])
-    port = find!(port)
-    if :force in options and not Native.driver_port?(port), do: :erlang.error(:notsup)
-    iovec = iovec!(data)
-    if :force in options, do: force(port, iovec), else: command_now(port, iovec, options)
+    if :force in options, do: force(find!(port), data), else: command_now(port, data, options)
   end
 
   defp iovec!(data) do
@@ -22,17 +19,23 @@ defmodule SafePort.Core.Client do
   end
 
   # Only drivers may take it (contract C7).
-  defp force(port, iovec) do
-    case call(port, {:force, iovec}) do
+  defp force(port, data) do
+    unless Native.driver_port?(port), do: :erlang.error(:notsup)
+
+    case call(port, {:force, iovec!(data)}) do
       true -> true
       :closed -> closed!(port)
       :notsup -> :erlang.error(:notsup)
     end
   end
 
-  defp command_now(port, iovec, options),
-    do: port |> try_command(iovec, :nosuspend in options) |> commanded!(port)
+  defp command_now(port, data, options) do
+    iovec = iovec!(data)
+    result = if pid = resolve(port), do: try_command(pid, iovec, :nosuspend in options), else: :closed
+    commanded!(result, port)
+  end
 
+  # `port` may be any local process: whether it is a port is seen on the way, once.
   defp try_command(port, iovec, nosuspend) do
     case write(port, iovec) do
       :ok -> true
@@ -52,7 +55,11 @@ defmodule SafePort.Core.Client do
 
   # Directly, unless something else of ours may be under way to the port: then behind that (contract M9).
   defp write(port, iovec) do
-    if idle?(port), do: Native.command(port, iovec), else: :server
+    cond do
+      idle?(port) -> Native.command(port, iovec)
+      Native.port?(port) -> :server
+      true -> :closed
+    end
   end
 
   # Whether the port process has done all that it was sent.
