@@ -68,6 +68,8 @@ pub fn scan() -> io::Result<Vec<Process>> {
 
 /// How long to wait for a process that is between its old program and its new one.
 const EXEC_PATIENCE: Duration = Duration::from_millis(5);
+/// Readings that are tried at least, however long a busy machine makes them take.
+const EXEC_READINGS: usize = 8;
 
 /// The environment a process was started with; an error for one of another user.
 ///
@@ -75,35 +77,40 @@ const EXEC_PATIENCE: Duration = Duration::from_millis(5);
 /// is waited for to pass.
 pub fn environ(pid: i32) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + EXEC_PATIENCE;
+    let mut readings = 0;
     loop {
         let before = Image::read(pid);
         let environ = fs::read(format!("/proc/{pid}/environ"))?;
-        if (before == Image::read(pid) && !before.is_incomplete(pid)) || Instant::now() > deadline {
+        let is_whole = before == Image::read(pid) && !before.is_incomplete(pid);
+        readings += 1;
+        if is_whole || (readings >= EXEC_READINGS && Instant::now() > deadline) {
             return Ok(environ);
         }
         std::thread::yield_now();
     }
 }
 
-/// Where the kernel has put a program's arguments and environment: elsewhere with each program that is executed.
+/// Where the kernel has put a program: its arguments and environment are elsewhere with each one that is executed.
 #[derive(PartialEq, Eq)]
 struct Image {
+    /// `startcode` of proc(5), and `arg_start` to `env_end`.
     addresses: Vec<u8>,
 }
 
 impl Image {
-    /// `arg_start` to `env_end` of proc(5): fields 48 to 51, the name being 2.
+    /// Fields 26 and 48 to 51 of the line, the name being 2.
     fn read(pid: i32) -> Image {
         let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
         let fields = stat.iter().rposition(|byte| *byte == b')').map_or(&stat[..0], |end| &stat[end..]);
-        let fields: Vec<&[u8]> = fields.split(|byte| *byte == b' ').skip(48 - 2).take(4).collect();
-        Image { addresses: fields.join(&b' ') }
+        let fields: Vec<&[u8]> = fields.split(|byte| *byte == b' ').collect();
+        let addresses = [26, 48, 49, 50, 51].map(|field| *fields.get(field - 2).unwrap_or(&&b""[..]));
+        Image { addresses: addresses.join(&b' ') }
     }
 
-    /// Whether the process is in the middle of `execve(2)`: it has a file, as the dead and the kernel's have not, and no
-    /// end of its environment yet, as even those have that were started with an empty one.
+    /// Whether the process is in the middle of `execve(2)`: it has a file, as the dead and the kernel's have not, and its
+    /// code no start yet, which is set after the environment.
     fn is_incomplete(&self, pid: i32) -> bool {
-        self.addresses.ends_with(b" 0") && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+        self.addresses.starts_with(b"0 ") && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
     }
 }
 
