@@ -18,6 +18,7 @@ use safe_port_wire::{Event, PortId, Usage};
 use crate::cookie::Realm;
 use crate::inbox::Inbox;
 use crate::life::{Blow, Legacy, Life, GRACE_WITHOUT_VM};
+use crate::lull::Lull;
 use crate::outbox::Outbox;
 use crate::spawners::{News, Spawners};
 use crate::tree::{Scope, Strike, Tree, STRAYS};
@@ -57,6 +58,8 @@ pub struct Guardian {
     spawners: Spawners,
     tree: Tree,
     lives: HashMap<PortId, Life>,
+    /// The time since the last program.
+    lull: Lull,
     timers: BTreeSet<(Instant, PortId)>,
     /// What each port's entry in `timers` is.
     armed: HashMap<PortId, Instant>,
@@ -87,6 +90,7 @@ impl Guardian {
             child_news: ChildNews::new()?,
             tree: Tree::new(realm),
             lives: HashMap::new(),
+            lull: Lull::default(),
             timers: BTreeSet::new(),
             armed: HashMap::new(),
             leaderless: HashSet::new(),
@@ -148,7 +152,13 @@ impl Guardian {
             PollFd::new(self.outbox.as_fd(), listens, speaks),
         ];
         let watched = if listens { &mut fds[..] } else { &mut fds[..2] };
-        poll(watched, timeout)?;
+        let mut ready = 0;
+        while ready == 0 && self.lull.is_awake(Instant::now()) {
+            ready = poll(watched, Some(Duration::ZERO))?;
+        }
+        if ready == 0 {
+            poll(watched, timeout)?;
+        }
         Ok((fds[0].readable(), fds[1].readable(), fds[2].readable(), speaks && fds[2].writable()))
     }
 
@@ -251,6 +261,9 @@ impl Guardian {
     /// The port is over.
     fn forget(&mut self, id: PortId) {
         self.lives.remove(&id);
+        if self.lives.is_empty() {
+            self.lull.begin(Instant::now());
+        }
         self.leaderless.remove(&id);
         self.tree.fell(id);
         self.disarm(id);

@@ -13,6 +13,7 @@ pub mod cookie;
 mod guardian;
 mod inbox;
 pub mod life;
+mod lull;
 mod outbox;
 #[cfg(target_os = "linux")]
 pub mod proc;

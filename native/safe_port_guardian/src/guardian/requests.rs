@@ -48,6 +48,8 @@ impl Guardian {
     fn spawn(&mut self, spawn: Box<Spawn>, batch: Batch) {
         // Before anything is done about it: what is not counted when the guardian is gone was never begun.
         self.tally.count();
+        let now = Instant::now();
+        self.lull.end(now);
         let parent = spawn.cgroup.as_deref().map(|path| Path::new(OsStr::from_bytes(path)));
         if let Some(parent) = parent {
             if self.realm.generation > 1 && self.swept.insert(parent.as_os_str().as_bytes().to_vec()) {
@@ -56,7 +58,7 @@ impl Guardian {
         }
         let cgroup = self.tree.plant(spawn.id, &batch.fds, parent);
         self.lives.insert(spawn.id, Life::new(spawn.ending));
-        self.spawners.submit(Job::new(spawn, batch, self.realm, cgroup), Instant::now());
+        self.spawners.submit(Job::new(spawn, batch, self.realm, cgroup), now);
     }
 
     fn close(&mut self, id: PortId) {
