@@ -44,21 +44,21 @@ defmodule SafePort.Core.Environment do
   end
 
   @doc """
-  The whole environment as `NAME=value` entries.
+  The whole environment as one block: each `NAME=value` followed by a NUL.
   """
-  @spec entries([change()]) :: [binary()]
-  def entries(changes) do
+  @spec block([change()]) :: binary()
+  def block(changes) do
     encoding = :file.native_name_encoding()
     encode = &:unicode.characters_to_binary(&1, :unicode, encoding)
 
     case changes do
       [] ->
-        for {name, value} <- :os.env(), do: encode.([name, ?=, value])
+        encode.(for {name, value} <- :os.env(), do: [name, ?=, value, 0])
 
       changes ->
         current = for {name, value} <- :os.env(), into: %{}, do: {encode.(name), encode.(value)}
         changed = Enum.reduce(changes, current, &apply_change/2)
-        for {name, value} <- changed, do: name <> "=" <> value
+        for {name, value} <- changed, into: "", do: <<name::binary, ?=, value::binary, 0>>
     end
   end
 

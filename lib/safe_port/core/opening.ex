@@ -4,19 +4,22 @@ defmodule SafePort.Core.Opening do
 
   alias SafePort.Core.{Environment, Native, Options, Server}
 
+  # Room for the environment in the heap of a port process that opens, which would have to grow several times otherwise.
+  @opening_words 8_192
+
   @doc """
   Starts the port process linked to the caller; raises what the system refused.
   """
   @spec start(Options.t()) :: pid()
-  def start(options), do: start(__MODULE__, options, &:erlang.error/1)
+  def start(options), do: start(__MODULE__, options, &:erlang.error/1, min_heap_size: @opening_words)
 
   @doc """
   As `start/1`, for a port process that begins with `module.init/2`. It sends `{port, :opened}`, or calls `refuse/2` with
   a reason, for which `raise_refused` raises.
   """
-  @spec start(module(), Options.t(), raise_refused :: (term() -> no_return())) :: pid()
-  def start(module, options, raise_refused) do
-    {port, monitor} = :erlang.spawn_opt(module, :init, [self(), options], [:link, :monitor])
+  @spec start(module(), Options.t(), raise_refused :: (term() -> no_return()), keyword()) :: pid()
+  def start(module, options, raise_refused, spawn_options \\ []) do
+    {port, monitor} = :erlang.spawn_opt(module, :init, [self(), options], [:link, :monitor | spawn_options])
 
     receive do
       {^port, :opened} ->
@@ -55,7 +58,7 @@ defmodule SafePort.Core.Opening do
       owner: owner,
       file: options.file,
       args: [options.arg0 || options.file | options.args],
-      env: Environment.entries(options.env),
+      env: Environment.block(options.env),
       cd: options.cd,
       binary: options.binary,
       cgroup: options.cgroup,
@@ -102,6 +105,8 @@ defmodule SafePort.Core.Opening do
   defp opened(handle, owner, os_pid, options) do
     Native.publish(handle)
     send(owner, {self(), :opened})
+    {:min_heap_size, words} = :erlang.system_info(:min_heap_size)
+    Process.flag(:min_heap_size, words)
     Server.serve(handle, owner, os_pid, options)
   end
 

@@ -41,7 +41,7 @@ impl Listener for Watch {
 /// Starts through the link.
 struct Linked {
     link: Link,
-    env: Vec<Vec<u8>>,
+    env: Vec<u8>,
     events: Receiver<(LinkEvent, Instant)>,
     watch: Arc<Watch>,
 }
@@ -49,7 +49,8 @@ struct Linked {
 impl Linked {
     fn new(guardian: PathBuf) -> Linked {
         let (sender, events) = unbounded();
-        let env = std::env::vars().map(|(name, value)| format!("{name}={value}").into_bytes()).collect();
+        let env =
+            std::env::vars().flat_map(|(name, value)| format!("{name}={value}\0").into_bytes()).collect();
         Linked { link: Link::new(LinkConfig { guardian }), env, events, watch: Arc::new(Watch(sender)) }
     }
 

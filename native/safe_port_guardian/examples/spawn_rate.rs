@@ -66,7 +66,7 @@ impl Vm {
             file: b"/bin/true".to_vec(),
             args: vec![b"true".to_vec()],
             env: env::vars_os()
-                .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+                .flat_map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat())
                 .collect(),
             dir: None,
             fds: vec![0, 1, 2],

@@ -54,19 +54,24 @@ impl Cookie {
         Some(Cookie { realm: Realm { vm, generation }, id, orphans })
     }
 
-    /// Adds this cookie to an environment, beside those that are there.
-    pub fn put(self, env: &mut Vec<Vec<u8>>) {
+    /// Adds this cookie to an environment, a block of entries that end with a NUL, beside those that are there.
+    pub fn put(self, env: &[u8]) -> Vec<u8> {
+        let text = self.text();
+        let mut block = Vec::with_capacity(env.len() + COOKIE_NAME.len() + text.len() + 2);
         let mut entry = format!("{COOKIE_NAME}=").into_bytes();
-        env.retain(|variable| match value(variable) {
-            Some(others) => {
-                entry.extend_from_slice(others);
-                entry.push(b',');
-                false
+        for variable in env.split_inclusive(|byte| *byte == 0) {
+            match value(variable.strip_suffix(b"\0").unwrap_or(variable)) {
+                Some(others) => {
+                    entry.extend_from_slice(others);
+                    entry.push(b',');
+                }
+                None => block.extend_from_slice(variable),
             }
-            None => true,
-        });
-        entry.extend_from_slice(self.text().as_bytes());
-        env.push(entry);
+        }
+        block.extend_from_slice(&entry);
+        block.extend_from_slice(text.as_bytes());
+        block.push(0);
+        block
     }
 }
 
@@ -94,9 +99,9 @@ mod tests {
     fn a_cookie_is_found_as_it_was_put() {
         for orphans in [Orphans::Kill, Orphans::Leave] {
             let cookie = Cookie { orphans, ..OURS };
-            let mut env = vec![b"HOME=/".to_vec()];
-            cookie.put(&mut env);
-            assert_eq!(cookies(&env.join(&0)).collect::<Vec<_>>(), [cookie]);
+            let env = cookie.put(b"HOME=/\0");
+            assert!(env.starts_with(b"HOME=/\0"));
+            assert_eq!(cookies(&env).collect::<Vec<_>>(), [cookie]);
         }
     }
 
@@ -109,11 +114,9 @@ mod tests {
     #[test]
     fn an_outer_cookie_stays_beside_the_new_one_in_one_variable() {
         let outer = Cookie { realm: Realm { vm: 1, generation: 1 }, ..OURS };
-        let mut env = Vec::new();
-        outer.put(&mut env);
-        OURS.put(&mut env);
-        assert_eq!(env.len(), 1);
-        assert_eq!(cookies(&env[0]).collect::<Vec<_>>(), [outer, OURS]);
+        let env = OURS.put(&outer.put(b""));
+        assert_eq!(env.split(|byte| *byte == 0).count(), 2, "one, and nothing behind its NUL");
+        assert_eq!(cookies(&env).collect::<Vec<_>>(), [outer, OURS]);
     }
 
     #[test]

@@ -24,7 +24,8 @@ struct Config<'a> {
     owner: LocalPid,
     file: Binary<'a>,
     args: Vec<Binary<'a>>,
-    env: Vec<Binary<'a>>,
+    /// `NAME=value` entries, each followed by a NUL.
+    env: Binary<'a>,
     cd: Option<Binary<'a>>,
     cgroup: Option<Binary<'a>>,
     /// Whether the port reads from the program.
@@ -60,12 +61,11 @@ impl Config<'_> {
     }
 
     fn spawn(&self, fds: Vec<i32>) -> Spawn {
-        let bytes = |list: &[Binary]| list.iter().map(|item| item.as_slice().to_vec()).collect();
         Spawn {
             id: PortId(0),
             file: self.file.as_slice().to_vec(),
-            args: bytes(&self.args),
-            env: bytes(&self.env),
+            args: self.args.iter().map(|arg| arg.as_slice().to_vec()).collect(),
+            env: self.env.as_slice().to_vec(),
             dir: self.cd.as_ref().map(|dir| dir.as_slice().to_vec()),
             fds,
             ending: Ending {

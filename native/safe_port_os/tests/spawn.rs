@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use safe_port_os::process::Pid;
-use safe_port_os::spawn::{Failure, Passed, Program, Slot, Spawner, Stage};
+use safe_port_os::spawn::{Block, Failure, Passed, Program, Slot, Spawner, Stage};
 use safe_port_os::{dir, errno, pipe, signal, wait};
 
 fn c(text: &str) -> CString {
@@ -17,7 +17,7 @@ fn program(words: &[&str]) -> Program {
     Program {
         file: c(words[0]),
         args: words.iter().map(|word| c(word)).collect(),
-        env: vec![c("GREETING=hello")],
+        env: Block::new(b"GREETING=hello".to_vec()),
         dir: None,
     }
 }

@@ -46,8 +46,8 @@ pub struct Spawn {
     pub file: Vec<u8>,
     /// Its arguments, the name it is called by (`argv[0]`) included.
     pub args: Vec<Vec<u8>>,
-    /// Its environment, as `NAME=value`. The guardian adds the cookie.
-    pub env: Vec<Vec<u8>>,
+    /// Its environment as one block: each `NAME=value` followed by a NUL. The guardian adds the cookie.
+    pub env: Vec<u8>,
     /// Where to go before it is started, from the working directory that was passed.
     pub dir: Option<Vec<u8>>,
     /// What number each of the passed descriptors gets in the program, the working directory not counted.
@@ -139,7 +139,7 @@ impl Spawn {
         put_u64(out, self.id.0);
         put_bytes(out, &self.file);
         put_list(out, &self.args, |out, item| put_bytes(out, item));
-        put_list(out, &self.env, |out, item| put_bytes(out, item));
+        put_bytes(out, &self.env);
         put_option(out, self.dir.as_ref(), |out, dir| put_bytes(out, dir));
         put_list(out, &self.fds, |out, number| put_u32(out, *number as u32));
         put_option(out, self.ending.eof_timeout_ms.as_ref(), |out, ms| put_u32(out, *ms));
@@ -156,7 +156,7 @@ impl Spawn {
             id: PortId(fields.u64()?),
             file: fields.bytes()?,
             args: fields.list(Fields::bytes)?,
-            env: fields.list(Fields::bytes)?,
+            env: fields.bytes()?,
             dir: fields.option(Fields::bytes)?,
             fds: fields.list(Fields::i32)?,
             ending: Ending {

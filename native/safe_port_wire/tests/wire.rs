@@ -10,7 +10,7 @@ fn spawn() -> Spawn {
         id: PortId(u64::MAX),
         file: b"/bin/sh".to_vec(),
         args: vec![b"sh".to_vec(), Vec::new(), vec![0xff; 300]],
-        env: vec![b"HOME=/root".to_vec()],
+        env: b"HOME=/root\0".to_vec(),
         dir: Some(b"/tmp".to_vec()),
         fds: vec![0, 1, 2, 400],
         ending: Ending { eof_timeout_ms: Some(1000), kill_timeout_ms: 5000, orphans: Orphans::Kill },
@@ -92,7 +92,7 @@ fn events_arrive_as_they_were_sent_whatever_the_cuts() {
 
 #[test]
 fn arguments_of_the_kernels_full_size_fit_a_frame() {
-    let big = Spawn { args: vec![vec![b'x'; 131_071]; 15], env: vec![vec![b'y'; 131_071]; 15], ..spawn() };
+    let big = Spawn { args: vec![vec![b'x'; 131_071]; 15], env: vec![b'y'; 131_072 * 15], ..spawn() };
     let mut stream = Vec::new();
     let request = Request::Spawn(Box::new(big));
     request.encode(&mut stream);

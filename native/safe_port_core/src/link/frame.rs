@@ -32,7 +32,7 @@ pub fn frame_bytes(spawn: &Spawn) -> usize {
     let option = |item: &Option<Vec<u8>>| 1 + item.as_ref().map_or(0, |item| 4 + item.len());
     let ending = 1 + spawn.ending.eof_timeout_ms.map_or(0, |_| 4) + 4 + 1;
     let fixed = 4 + 1 + 8;
-    let strings = 4 + spawn.file.len() + list(&spawn.args) + list(&spawn.env) + option(&spawn.dir);
+    let strings = 4 + spawn.file.len() + list(&spawn.args) + 4 + spawn.env.len() + option(&spawn.dir);
     fixed + strings + 4 + 4 * spawn.fds.len() + ending + option(&spawn.cgroup)
 }
 
@@ -118,7 +118,7 @@ mod tests {
         let full = Spawn {
             file: b"/bin/cat".to_vec(),
             args: vec![b"cat".to_vec(), Vec::new()],
-            env: vec![b"A=1".to_vec()],
+            env: b"A=1\0".to_vec(),
             dir: Some(b"/".to_vec()),
             fds: vec![0, 1, 2],
             ending: Ending { eof_timeout_ms: Some(1), ..bare.ending },

@@ -97,7 +97,7 @@ pub fn program(words: &[&str]) -> Spawn {
         id: PortId(0),
         file: words[0].into(),
         args: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
-        env: vec![b"PATH=/usr/local/bin:/usr/bin:/bin".to_vec()],
+        env: b"PATH=/usr/local/bin:/usr/bin:/bin\0".to_vec(),
         dir: None,
         fds: vec![0, 1, 2],
         ending: QUICK,

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use safe_port_os::errno;
 use safe_port_os::process::Pid;
-use safe_port_os::spawn::{self, Passed, Program, Slot, Spawner};
+use safe_port_os::spawn::{self, Block, Passed, Program, Slot, Spawner};
 use safe_port_wire::{Event, PortId, Spawn, Stage};
 
 use crate::cookie::{Cookie, Realm};
@@ -38,7 +38,7 @@ impl Job {
     /// Starts it, and closes the descriptors here.
     pub fn run(self, spawner: &mut Spawner, slot: &Slot) -> Result<Pid, Refusal> {
         let Job { spawn, batch, realm, cgroup } = self;
-        let Spawn { id, file, args, mut env, dir, fds, ending, .. } = *spawn;
+        let Spawn { id, file, args, env, dir, fds, ending, .. } = *spawn;
         if batch.incomplete {
             return Err((Stage::Fork, errno::EMFILE));
         }
@@ -47,7 +47,7 @@ impl Job {
         else {
             return Err((Stage::Fork, errno::EBADF));
         };
-        Cookie { realm, id, orphans: ending.orphans }.put(&mut env);
+        let env = Cookie { realm, id, orphans: ending.orphans }.put(&env);
         let program = program(file, args, env, dir).map_err(|_| (Stage::Exec, errno::EINVAL))?;
         let procs = cgroup.as_ref().map(Cgroup::create).transpose().map_err(|error| fork(&error))?;
         let passed = Passed {
@@ -69,18 +69,17 @@ impl Job {
     }
 }
 
-/// A NUL in any of it has no meaning to the system.
+/// A NUL in any of it, where it does not end an entry of the environment, has no meaning to the system.
 fn program(
     file: Vec<u8>,
     args: Vec<Vec<u8>>,
-    env: Vec<Vec<u8>>,
+    env: Vec<u8>,
     dir: Option<Vec<u8>>,
 ) -> Result<Program, NulError> {
-    let strings = |list: Vec<Vec<u8>>| list.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
     Ok(Program {
         file: CString::new(file)?,
-        args: strings(args)?,
-        env: strings(env)?,
+        args: args.into_iter().map(CString::new).collect::<Result<_, _>>()?,
+        env: Block::new(env),
         dir: dir.map(CString::new).transpose()?,
     })
 }

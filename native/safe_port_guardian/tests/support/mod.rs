@@ -373,7 +373,7 @@ fn request(id: PortId, command: &Command) -> Spawn {
         id,
         file: command.file.clone().into_bytes(),
         args: bytes(&command.args),
-        env: bytes(&command.env),
+        env: command.env.iter().flat_map(|entry| [entry.as_bytes(), b"\0"].concat()).collect(),
         dir: command.dir.clone().map(String::into_bytes),
         fds: Vec::new(),
         ending: command.ending,

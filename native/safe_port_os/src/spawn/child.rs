@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use super::close_all_but;
+use super::{close_all_but, Block};
 use crate::process::{own_pid, DescriptorLimit, Pid};
 use crate::signal;
 
@@ -26,7 +26,7 @@ pub struct Program {
     /// All arguments, `argv[0]` included.
     pub args: Vec<CString>,
     /// The environment, as `NAME=value`.
-    pub env: Vec<CString>,
+    pub env: Block,
     /// Where to go before it is started.
     pub dir: Option<CString>,
 }
@@ -132,9 +132,6 @@ impl Spawner {
     /// threads go on. A child that gave up remains to be reaped if its slot has its number. All signals must be blocked in this thread, and none
     /// be ignored.
     pub fn spawn(&mut self, program: &Program, passed: &Passed<'_>, slot: &Slot) -> Result<Pid, Failure> {
-        let pointers = |strings: &[CString]| -> Vec<*const c_char> {
-            strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
-        };
         let mut kept: Vec<RawFd> = passed.fds.iter().map(|(_, number)| *number).collect();
         kept.sort_unstable();
         let mut needed: Vec<RawFd> = passed.fds.iter().map(|(fd, _)| fd.as_raw_fd()).collect();
@@ -146,8 +143,8 @@ impl Spawner {
         slot.clear();
         let mut plan = Plan {
             file: program.file.as_ptr(),
-            args: pointers(&program.args),
-            env: pointers(&program.env),
+            args: program.args.iter().map(|arg| arg.as_ptr()).chain([ptr::null()]).collect(),
+            env: program.env.pointers().chain([ptr::null()]).collect(),
             dir: program.dir.as_ref().map_or(ptr::null(), |dir| dir.as_ptr()),
             working_dir: passed.working_dir.as_raw_fd(),
             cgroup: passed.cgroup.map_or(-1, |procs| procs.as_raw_fd()),
