@@ -2,11 +2,15 @@
 
 mod driver_support;
 
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use driver_support::{open, open_with, runner, Script, Seen, LONG, OWNER};
-use safe_port_core::driver::{BusyLimits, Bytes, CommandError, CommandMode, Library, Options, Runner};
+use safe_port_core::driver::{
+    BusyLimits, Bytes, CallError, CloseMode, CommandError, CommandMode, Library, Options, Runner,
+};
 
 probe!(Plain, "plain");
 probe!(Soft, "soft", SOFT_BUSY: bool = true);
@@ -163,4 +167,43 @@ fn d9_a_driver_may_change_the_limits() {
     port.sees(&Seen::Busy(true));
     go.send(()).unwrap();
     port.sees(&Seen::Busy(false));
+}
+
+#[test]
+fn d9_a_call_comes_after_the_commands_that_its_caller_has_sent_and_those_of_others_do_not_wait() {
+    let runner = plain();
+    let taken = Arc::new(AtomicU8::new(0));
+    let counted = Arc::clone(&taken);
+    let script = Script::new()
+        .on("output", move |port, data| {
+            taken.fetch_add(1, Ordering::Relaxed);
+            port.set_busy(data == b"1");
+        })
+        .control(move |port, op, _| {
+            if op == 1 {
+                port.set_busy(false);
+            }
+            Ok(vec![counted.load(Ordering::Relaxed)])
+        });
+    let port = open(&runner, "plain", script);
+    for data in [b"1", b"2"] {
+        assert_eq!(port.port.command(bytes(data), OWNER, CommandMode::Queue), Ok(()));
+    }
+    let behind = port.port.control(0, Bytes::from(Vec::new()), OWNER);
+    let other = port.port.control(1, Bytes::from(Vec::new()), OWNER + 1);
+    assert_eq!(other.wait().expect("an answer").bytes[..], [1]);
+    assert_eq!(behind.wait().expect("an answer").bytes[..], [2]);
+    port.called(&["output 1", "output 2"]);
+}
+
+#[test]
+fn d9_a_call_that_waits_behind_commands_is_told_of_the_close() {
+    let runner = plain();
+    let port = open(&runner, "plain", Script::new().on("output", |port, _| port.set_busy(true)));
+    for _ in 0..2 {
+        assert_eq!(port.port.command(bytes(b"x"), OWNER, CommandMode::Queue), Ok(()));
+    }
+    let behind = port.port.control(0, Bytes::from(Vec::new()), OWNER);
+    port.port.close(CloseMode::Flush);
+    assert_eq!(behind.wait(), Err(CallError::Closed));
 }

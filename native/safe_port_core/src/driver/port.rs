@@ -73,7 +73,7 @@ pub(super) struct State {
     pub ack: Option<Replier<Result<(), StartRefusal>>>,
     pub eof_sent: bool,
     pub busy: Busy,
-    /// Jobs put off: commands of a busy port, everything before a port made by its driver has its instance.
+    /// Jobs put off: commands of a busy port and what their senders ask for behind them, everything before a port made by its driver has its instance.
     pub held: VecDeque<Job>,
     pub timer: Option<(TimerKey, u64)>,
     pub timers: u64,
@@ -137,6 +137,25 @@ pub(super) enum Job {
     },
     /// Only look whether it is time to stop.
     Settle,
+}
+
+impl Job {
+    /// Whether this is a call by somebody who has sent one of the jobs that are `held`.
+    ///
+    /// The calls of others go ahead: one of them may be what makes the driver take commands again.
+    pub fn asks_behind(&self, held: &VecDeque<Job>) -> bool {
+        let (Job::Control { caller, .. } | Job::Call { caller, .. }) = self else { return false };
+        held.iter().any(|job| job.caller() == Some(*caller))
+    }
+
+    fn caller(&self) -> Option<u64> {
+        match self {
+            Job::Output { caller, .. } | Job::Control { caller, .. } | Job::Call { caller, .. } => {
+                Some(*caller)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Port {

@@ -26,6 +26,11 @@ impl Port {
                     state.held.push_back(job);
                     return;
                 }
+                // What its caller has sent before waits for the driver to be no longer busy.
+                Phase::Open if job.asks_behind(&state.held) => {
+                    state.held.push_back(job);
+                    return;
+                }
                 // Callers learn that the port is closed when their job is dropped.
                 Phase::Stopping | Phase::Stopped => return,
                 _ => {}
@@ -200,10 +205,10 @@ impl Port {
     }
 
     fn begin_close(self: &Arc<Self>, mode: CloseMode) {
-        let flush = {
+        let (flush, held) = {
             let mut state = lock(&self.state);
-            // Commands that wait for a port to be no longer busy are not sent any more.
-            state.held.clear();
+            // What waits for a port to be no longer busy is not done any more.
+            let held = std::mem::take(&mut state.held);
             let queued = self.queue_size.load(Ordering::Acquire) > 0;
             let flush = state.phase == Phase::Open && mode == CloseMode::Flush && queued;
             if flush {
@@ -211,8 +216,10 @@ impl Port {
             } else if state.phase == Phase::Open || mode == CloseMode::Force {
                 state.ending = true;
             }
-            flush
+            (flush, held)
         };
+        // Whoever waits for one of these learns that the port is closed.
+        drop(held);
         if flush {
             self.callback(Instance::flush);
         }
