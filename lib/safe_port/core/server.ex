@@ -168,14 +168,15 @@ defmodule SafePort.Core.Server do
   defp read_awake(state), do: state
 
   defp take({:error, reason}, state), do: stop_now(reason, state)
-  defp take({next, messages}, state), do: state |> deliver(messages) |> proceed(next)
+  defp take({next, packets}, state), do: state |> deliver(packets) |> proceed(next)
 
   defp deliver(state, []), do: state
 
-  defp deliver(state, messages) do
-    Delivery.send_all(messages, state.owner, state.binary)
+  defp deliver(state, packets) do
+    count = length(packets)
+    Delivery.send_all(packets, count, state.owner, state.binary)
 
-    case Flow.spend(state.flow, length(messages)) do
+    case Flow.spend(state.flow, count) do
       {:active, flow} ->
         %{state | flow: flow}
 

@@ -71,6 +71,30 @@ pub enum Source<C> {
     Chunk(C),
 }
 
+/// How many pieces one read may yield.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    most: usize,
+    about: usize,
+}
+
+impl Limit {
+    /// No more than `most`.
+    pub fn most(most: usize) -> Limit {
+        Limit { most, about: usize::MAX }
+    }
+
+    /// No more than `most`, and about `about` if there are more: the last few are not left for a read of their own.
+    pub fn about(about: usize, most: usize) -> Limit {
+        Limit { most, about }
+    }
+
+    /// Whether `pieces` are enough, which took `used` bytes and left `rest`.
+    fn is_reached(self, pieces: usize, used: usize, rest: usize) -> bool {
+        pieces >= self.most || (pieces >= self.about && rest > used / 4)
+    }
+}
+
 /// What the reader can do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -167,12 +191,12 @@ impl<C: Chunk> Reader<C> {
         &self.carry
     }
 
-    /// Reads once at most and cuts at most `limit` pieces into `scratch.pieces`.
+    /// Reads once at most and cuts pieces into `scratch.pieces`, as many as `limit` says.
     pub fn read(
         &mut self,
         fd: BorrowedFd<'_>,
         scratch: &mut Scratch,
-        limit: usize,
+        limit: Limit,
     ) -> Result<Outcome<C>, ReadError> {
         scratch.pieces.clear();
         if self.start == self.carry.len() {
@@ -215,7 +239,7 @@ impl<C: Chunk> Reader<C> {
         &mut self,
         fd: BorrowedFd<'_>,
         scratch: &mut Scratch,
-        limit: usize,
+        limit: Limit,
     ) -> Result<Outcome<C>, ReadError> {
         let rest = self.carry.len() - self.start;
         let want = self.want(BULK_BYTES);
@@ -260,7 +284,7 @@ impl<C: Chunk> Reader<C> {
             return Ok(waiting());
         };
         if count == 0 {
-            return Ok(self.end(&mut scratch.pieces, 1));
+            return Ok(self.end(&mut scratch.pieces, Limit::most(1)));
         }
         self.volume.moved(count, fd);
         long.filled += count;
@@ -269,7 +293,7 @@ impl<C: Chunk> Reader<C> {
             self.long = Some(long);
             return Ok(Outcome { source: Source::Scratch, next });
         }
-        self.cut(long.chunk.bytes(), &mut scratch.pieces, 1)?;
+        self.cut(long.chunk.bytes(), &mut scratch.pieces, Limit::most(1))?;
         Ok(Outcome { source: Source::Chunk(long.chunk), next })
     }
 
@@ -290,7 +314,7 @@ impl<C: Chunk> Reader<C> {
         &mut self,
         fd: BorrowedFd<'_>,
         scratch: &mut Scratch,
-        limit: usize,
+        limit: Limit,
     ) -> Result<Outcome<C>, ReadError> {
         let want = self.want(SCRATCH_BYTES);
         let Some(count) = self.fill(fd, &mut scratch.bytes[..want])? else { return Ok(waiting()) };
@@ -325,8 +349,8 @@ impl<C: Chunk> Reader<C> {
         }
     }
 
-    /// Cuts up to `limit` pieces from `input`; returns where the rest begins.
-    fn cut(&mut self, input: &[u8], pieces: &mut Vec<Piece>, limit: usize) -> Result<usize, ReadError> {
+    /// Cuts pieces from `input`, as many as `limit` says; returns where the rest begins.
+    fn cut(&mut self, input: &[u8], pieces: &mut Vec<Piece>, limit: Limit) -> Result<usize, ReadError> {
         let end = self.cut_from(input, 0, pieces, limit)?;
         self.volume.cut(end, pieces.len());
         Ok(end)
@@ -337,13 +361,13 @@ impl<C: Chunk> Reader<C> {
         input: &[u8],
         start: usize,
         pieces: &mut Vec<Piece>,
-        limit: usize,
+        limit: Limit,
     ) -> Result<usize, ReadError> {
         let mut at = start;
         let packets = matches!(self.framing, Framing::Packet { .. });
         let mut scanned = std::mem::take(&mut self.scanned);
         self.whole = false;
-        while pieces.len() < limit {
+        while !limit.is_reached(pieces.len(), at - start, input.len() - at) {
             match self.framing.split(input, &mut at, scanned) {
                 Ok(Some(piece)) => {
                     self.input += if packets { piece.range.len() as u64 } else { 0 };
@@ -364,7 +388,7 @@ impl<C: Chunk> Reader<C> {
     }
 
     /// Cuts from the carry; whether that gave anything.
-    fn cut_carry(&mut self, pieces: &mut Vec<Piece>, limit: usize) -> Result<bool, ReadError> {
+    fn cut_carry(&mut self, pieces: &mut Vec<Piece>, limit: Limit) -> Result<bool, ReadError> {
         let carry = std::mem::take(&mut self.carry);
         let cut = self.cut_from(&carry, self.start, pieces, limit);
         self.carry = carry;
@@ -385,11 +409,11 @@ impl<C: Chunk> Reader<C> {
     }
 
     /// The input is over: an unfinished line is delivered, an unfinished packet dropped (contract I3 and I6).
-    fn end(&mut self, pieces: &mut Vec<Piece>, limit: usize) -> Outcome<C> {
+    fn end(&mut self, pieces: &mut Vec<Piece>, limit: Limit) -> Outcome<C> {
         self.eof = true;
         self.long = None;
         if let Framing::Line { max } = self.framing {
-            while self.start < self.carry.len() && pieces.len() < limit {
+            while self.start < self.carry.len() && pieces.len() < limit.most {
                 let end = self.carry.len().min(self.start.saturating_add(max));
                 pieces.push(Piece { range: self.start..end, kind: Kind::Noeol });
                 self.start = end;

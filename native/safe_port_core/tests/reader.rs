@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::os::fd::AsFd;
 
 use safe_port_core::codec::{Endian, Framing, Kind, Prefix};
-use safe_port_core::reader::{Next, ReadError, Reader, Scratch, Source};
+use safe_port_core::reader::{Limit, Next, ReadError, Reader, Scratch, Source};
 use safe_port_os::pipe;
 
 /// A small generator with a fixed seed, so that a failure can be repeated.
@@ -41,7 +41,7 @@ fn collect(framing: Framing, input: &[u8], random: &mut Random, limit: usize) ->
             theirs = None;
         }
         loop {
-            let outcome = reader.read(ours.as_fd(), &mut scratch, limit).expect("readable");
+            let outcome = reader.read(ours.as_fd(), &mut scratch, Limit::most(limit)).expect("readable");
             let bytes: &[u8] = match &outcome.source {
                 Source::Scratch => scratch.bytes(),
                 Source::Carry => reader.carry(),
@@ -183,9 +183,9 @@ fn a_packet_that_is_too_long_is_refused_before_it_is_read_and_after_those_in_fro
         pipe::writev(theirs.as_fd(), &[IoSlice::new(&input)]).expect("room");
         let mut reader: Reader<Vec<u8>> = Reader::new(framing);
         let mut scratch = Scratch::default();
-        reader.read(ours.as_fd(), &mut scratch, usize::MAX).expect("the first packet");
+        reader.read(ours.as_fd(), &mut scratch, Limit::most(usize::MAX)).expect("the first packet");
         assert_eq!(scratch.pieces.len(), 1);
-        match reader.read(ours.as_fd(), &mut scratch, usize::MAX) {
+        match reader.read(ours.as_fd(), &mut scratch, Limit::most(usize::MAX)) {
             Err(ReadError::TooLong(too_long)) => assert_eq!(too_long.bytes, length as usize),
             _ => panic!("expected TooLong for {length}"),
         }
@@ -202,11 +202,11 @@ fn after_the_end_of_the_program_only_what_was_in_the_pipe_is_read() {
     reader.end_after(pipe::readable_bytes(ours.as_fd()).expect("a pipe"));
     send(b"a descendant's");
     let mut scratch = Scratch::default();
-    let outcome = reader.read(ours.as_fd(), &mut scratch, usize::MAX).expect("readable");
+    let outcome = reader.read(ours.as_fd(), &mut scratch, Limit::most(usize::MAX)).expect("readable");
     assert_eq!(
         (outcome.next, &scratch.bytes()[scratch.pieces[0].range.clone()]),
         (Next::More, &b"its own"[..])
     );
-    let outcome = reader.read(ours.as_fd(), &mut scratch, usize::MAX).expect("readable");
+    let outcome = reader.read(ours.as_fd(), &mut scratch, Limit::most(usize::MAX)).expect("readable");
     assert_eq!((outcome.next, scratch.pieces.len()), (Next::Eof, 0));
 }

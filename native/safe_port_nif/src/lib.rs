@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod atoms;
+mod batch;
 mod chunk;
 mod command;
 mod driver;

@@ -1,4 +1,4 @@
-//! Data from the program: a list of messages for the port process to send, or packets for an owner who reads itself.
+//! Data from the program, for the port process or for an owner who reads itself.
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 use rustler::env::SavedTerm;
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NewBinary, OwnedEnv, ResourceArc, Term};
 use safe_port_core::codec::{Kind, Piece};
-use safe_port_core::reader::{Next, Outcome, ReadError, Scratch, Source};
+use safe_port_core::reader::{Limit, Next, Outcome, ReadError, Scratch, Source};
 use safe_port_os::pipe;
 
 use crate::handle::{lock, Input, PortHandle};
 use crate::select::Ready;
 use crate::timing::{self, Timer};
-use crate::{atoms, errno, registry};
+use crate::{atoms, batch, errno, registry};
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -21,6 +21,10 @@ thread_local! {
 
 /// Pieces up to this size are copied to the reader's own heap (the VM's limit for binaries that live there).
 const OWN_BYTES: usize = 64;
+
+/// So many packets at once are for the port process to send: few enough to be in the processor's cache when they are
+/// received.
+const BATCH: usize = 128;
 
 /// A process that waits for the port to become readable: one `{:select, _, reference, :ready_input}` message will come to
 /// it, from the VM or from [`release`], unless it cancels.
@@ -32,8 +36,7 @@ pub struct Waiter {
 
 /// `Native.read/3`: reads once at most, for the port process. Never blocks.
 ///
-/// Returns `{:more | :wait | :eof, messages}`, each message ready to be sent to the owner, or `{:error, reason}`. After
-/// `:wait` one `{:select, _, tag, :ready_input}` message will come.
+/// Returns `{:more | :wait | :eof, packets}` or `{:error, reason}`. After `:wait` one `{:select, _, tag, :ready_input}` message will come.
 #[rustler::nif]
 fn read<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, tag: Term<'a>) -> Term<'a> {
     let _timer = Timer::start();
@@ -53,18 +56,19 @@ fn read_awake<'a>(env: Env<'a>, handle: ResourceArc<PortHandle>, limit: usize, t
 
 fn read_for_server<'a>(env: Env<'a>, handle: &PortHandle, limit: usize, tag: Term<'a>) -> Term<'a> {
     let mut input = lock(&handle.input);
-    let message = |piece| (handle.port, (atoms::data(), piece)).encode(env);
-    match cut(env, handle, &mut input, limit, message) {
-        Ok((Next::More, messages)) => (atoms::more(), messages).encode(env),
-        Ok((Next::Eof, messages)) => (atoms::eof(), messages).encode(env),
-        Ok((Next::Wait, messages)) => {
-            let armed = input.pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Input, None, tag));
-            // What cannot be polled, a regular file for instance, is always ready.
-            let next = if armed { atoms::wait() } else { atoms::more() };
-            (next, messages).encode(env)
+    let Cut { next, list, .. } = match cut(env, handle, &mut input, Limit::about(BATCH, limit)) {
+        Ok(cut) => cut,
+        Err(reason) => return env.error_tuple(reason),
+    };
+    let next = match next {
+        Next::Eof => atoms::eof(),
+        Next::Wait if input.pipe.as_ref().is_some_and(|pipe| pipe.arm(env, Ready::Input, None, tag)) => {
+            atoms::wait()
         }
-        Err(reason) => env.error_tuple(reason),
-    }
+        // What cannot be polled, a regular file for instance, is always ready.
+        Next::More | Next::Wait => atoms::more(),
+    };
+    (next, list).encode(env)
 }
 
 /// `Native.recv/3`: reads once at most, in the owner's own context. Never blocks.
@@ -79,29 +83,30 @@ fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> 
     if let Some(reason) = refusal(env, &handle, reader) {
         return env.error_tuple(reason);
     }
+    let limit = Limit::most(limit);
     let event = {
         let mut input = lock(&handle.input);
         input.waiter = None;
         if input.pipe.is_none() {
             return atoms::closed().encode(env);
         }
-        let mut read = cut(env, &handle, &mut input, limit, |piece| piece);
-        if matches!(&read, Ok((Next::Wait, packets)) if packets.is_empty()) {
+        let mut read = cut(env, &handle, &mut input, limit);
+        if matches!(&read, Ok(Cut { next: Next::Wait, count: 0, .. })) {
             drop(input);
             let is_ready = await_input(&handle);
             input = lock(&handle.input);
             // The program may have ended meanwhile, and then nobody would wake us.
             if is_ready || input.reader.is_ending() {
-                read = cut(env, &handle, &mut input, limit, |piece| piece);
+                read = cut(env, &handle, &mut input, limit);
             }
         }
         match read {
-            Ok((_, packets)) if !packets.is_empty() => {
+            Ok(Cut { count: 1.., list, .. }) => {
                 let kind = if handle.binary { atoms::ok() } else { atoms::lists() };
-                return (kind, packets).encode(env);
+                return (kind, list).encode(env);
             }
-            Ok((Next::More, _)) => return atoms::more().encode(env),
-            Ok((Next::Wait, _)) => {
+            Ok(Cut { next: Next::More, .. }) => return atoms::more().encode(env),
+            Ok(Cut { next: Next::Wait, .. }) => {
                 // As it is now that nobody can change it without releasing us.
                 if let Some(reason) = refusal(env, &handle, reader) {
                     return env.error_tuple(reason);
@@ -116,7 +121,7 @@ fn recv<'a>(env: Env<'a>, port: LocalPid, limit: usize, reference: Term<'a>) -> 
                 input.waiter = Some(Waiter { pid: reader, env: waiter, reference: saved });
                 return atoms::wait().encode(env);
             }
-            Ok((Next::Eof, _)) => Ok(atoms::eof()),
+            Ok(Cut { next: Next::Eof, .. }) => Ok(atoms::eof()),
             Err(reason) => Err(reason),
         }
     };
@@ -210,15 +215,19 @@ fn await_input(handle: &PortHandle) -> bool {
     handle.turns.awake(is_ready).is_some()
 }
 
+/// What one read brought.
+struct Cut<'a> {
+    next: Next,
+    /// How many terms are in the list.
+    count: usize,
+    list: Term<'a>,
+}
+
 /// Reads once at most and makes a term of each piece.
-fn cut<'a>(
-    env: Env<'a>,
-    handle: &PortHandle,
-    input: &mut Input,
-    limit: usize,
-    message: impl Fn(Term<'a>) -> Term<'a>,
-) -> Result<(Next, Vec<Term<'a>>), Atom> {
-    let Some(pipe) = &input.pipe else { return Ok((Next::Eof, Vec::new())) };
+fn cut<'a>(env: Env<'a>, handle: &PortHandle, input: &mut Input, limit: Limit) -> Result<Cut<'a>, Atom> {
+    let Some(pipe) = &input.pipe else {
+        return Ok(Cut { next: Next::Eof, count: 0, list: Term::list_new_empty(env) });
+    };
     SCRATCH.with_borrow_mut(|scratch| {
         let outcome = match input.reader.read(pipe.as_fd(), scratch, limit) {
             Ok(outcome) => outcome,
@@ -227,10 +236,10 @@ fn cut<'a>(
         let Outcome { source, next } = outcome;
         let pieces = std::mem::take(&mut scratch.pieces);
         let terms = Terms { env, share: input.share };
-        let cut = match source {
-            Source::Scratch => terms.of_borrowed(scratch.bytes(), &pieces, message),
-            Source::Carry => terms.of_borrowed(input.reader.carry(), &pieces, message),
-            Source::Chunk(chunk) => terms.of_chunk(chunk.0.release(env), &pieces, message),
+        let list = match source {
+            Source::Scratch => terms.of_borrowed(scratch.bytes(), &pieces),
+            Source::Carry => terms.of_borrowed(input.reader.carry(), &pieces),
+            Source::Chunk(chunk) => terms.of_chunk(&chunk.0.release(env), &pieces),
         };
         scratch.pieces = pieces;
         if let (Some(first), Some(last)) = (scratch.pieces.first(), scratch.pieces.last()) {
@@ -238,7 +247,7 @@ fn cut<'a>(
             // Or a port that always finds more would hold its scheduler for milliseconds.
             timing::moved(env, last.range.end - first.range.start);
         }
-        Ok((next, cut))
+        Ok(Cut { next, count: scratch.pieces.len(), list })
     })
 }
 
@@ -258,35 +267,30 @@ struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     /// Pieces of memory that is used again: copied, all at once where they may share the copy.
-    fn of_borrowed(
-        &self,
-        bytes: &[u8],
-        pieces: &[Piece],
-        message: impl Fn(Term<'a>) -> Term<'a>,
-    ) -> Vec<Term<'a>> {
-        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return Vec::new() };
+    fn of_borrowed(&self, bytes: &[u8], pieces: &[Piece]) -> Term<'a> {
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+            return Term::list_new_empty(self.env);
+        };
         let span = first.range.start..last.range.end;
         if self.share && pieces.len() > 1 && span.len() > pieces.len() * OWN_BYTES * 2 {
             let start = span.start;
             let mut copy = NewBinary::new(self.env, span.len());
             copy.as_mut_slice().copy_from_slice(&bytes[span]);
             let copy: Binary<'a> = copy.into();
-            return pieces.iter().map(|piece| message(self.shared(&copy, start, piece))).collect();
+            return self.list(pieces, |piece| self.shared(&copy, start, piece));
         }
-        pieces
-            .iter()
-            .map(|piece| message(self.kind(piece.kind, self.own(&bytes[piece.range.clone()]))))
-            .collect()
+        batch::list(self.env, bytes, pieces, OWN_BYTES).unwrap_or_else(|| {
+            self.list(pieces, |piece| self.kind(piece.kind, self.own(&bytes[piece.range.clone()])))
+        })
     }
 
     /// Pieces of a chunk, which large ones share.
-    fn of_chunk(
-        &self,
-        chunk: Binary<'a>,
-        pieces: &[Piece],
-        message: impl Fn(Term<'a>) -> Term<'a>,
-    ) -> Vec<Term<'a>> {
-        pieces.iter().map(|piece| message(self.shared(&chunk, 0, piece))).collect()
+    fn of_chunk(&self, chunk: &Binary<'a>, pieces: &[Piece]) -> Term<'a> {
+        self.list(pieces, |piece| self.shared(chunk, 0, piece))
+    }
+
+    fn list(&self, pieces: &[Piece], term: impl Fn(&Piece) -> Term<'a>) -> Term<'a> {
+        pieces.iter().map(term).collect::<Vec<_>>().encode(self.env)
     }
 
     /// A piece of `chunk`, whose first byte has the offset `base`.
