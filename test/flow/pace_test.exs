@@ -68,4 +68,23 @@ defmodule SafePort.Flow.PaceTest do
     assert SafePort.close(port)
     finish(SafePort)
   end
+
+  test "an owner who receives is never far behind" do
+    actor = Actor.start()
+    port = flood(actor)
+
+    take = fn take, taken, most ->
+      receive do
+        {^port, {:data, _line}} ->
+          {:message_queue_len, waiting} = Process.info(self(), :message_queue_len)
+          if taken + 1 < @lines, do: take.(take, taken + 1, max(most, waiting)), else: most
+      end
+    end
+
+    {:ok, most} = actor |> Actor.ask(fn -> take.(take, 0, 0) end) |> await_answer()
+    # A few hundred; with nobody to wait for it the queue grows by thousands for each turn of the scheduler.
+    assert most < 10_000
+    assert SafePort.close(port)
+    finish(SafePort)
+  end
 end
