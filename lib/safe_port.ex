@@ -260,6 +260,9 @@ defmodule SafePort do
 
   While nobody reads, the program blocks in `write(2)` once its pipe is full.
 
+  An active port that sends much goes on when its owner has come along: the mailbox of an owner that receives stays at a
+  few hundred messages. An owner that does not receive gets all there is, as from `Port`.
+
   Returns `:ok`, `{:error, :einval}` if the count is not in -32,768..32,767 or the counts add up to more than 32,767, or
   `{:error, :closed}`. Raises `ArgumentError` for other options and values.
 
