@@ -16,12 +16,16 @@ defmodule SafePort.Flow.PaceTest do
 
   defp spin, do: spin()
 
+  defp assert_answers_others(port) do
+    for _ <- 1..20, do: assert({:connected, _} = SafePort.info(port, :connected))
+    assert SafePort.close(port)
+  end
+
   test "an owner who never receives does not keep the port from answering others" do
     actor = Actor.start()
     Actor.ask(actor, &spin/0)
     port = flood(actor)
-    for _ <- 1..20, do: assert({:connected, _} = SafePort.info(port, :connected))
-    assert SafePort.close(port)
+    assert_answers_others(port)
     finish(SafePort)
   end
 
@@ -30,8 +34,7 @@ defmodule SafePort.Flow.PaceTest do
     # Raw, so that it is the owner who waits until somebody opens it to write.
     opening = Actor.ask(actor, fn -> File.open(gate, [:read, :raw]) end)
     port = flood(actor)
-    for _ <- 1..20, do: assert({:connected, _} = SafePort.info(port, :connected))
-    assert SafePort.close(port)
+    assert_answers_others(port)
     open_gate(gate)
     assert {:ok, {:ok, _file}} = await_answer(opening)
     finish(SafePort)
@@ -41,8 +44,7 @@ defmodule SafePort.Flow.PaceTest do
     actor = Actor.start()
     :erlang.suspend_process(actor.pid)
     port = flood(actor)
-    for _ <- 1..20, do: assert({:connected, _} = SafePort.info(port, :connected))
-    assert SafePort.close(port)
+    assert_answers_others(port)
     :erlang.resume_process(actor.pid)
     finish(SafePort)
   end

@@ -105,6 +105,7 @@ defmodule SafePort.Core.Opening do
   defp opened(handle, owner, os_pid, options) do
     Native.publish(handle)
     send(owner, {self(), :opened})
+    # The room is needed no more: the server's first collection of garbage gives it back.
     {:min_heap_size, words} = :erlang.system_info(:min_heap_size)
     Process.flag(:min_heap_size, words)
     Server.serve(handle, owner, os_pid, options)

@@ -131,18 +131,16 @@ defmodule SafePort.Core.Server do
   defp handle({:EXIT, from, reason}, state) when (is_pid(from) or is_port(from)) and from != self(),
     do: stop(reason, state)
 
-  defp handle({:DOWN, monitor, :process, _pid, _reason} = message, state) do
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, state) do
     case Flow.abandon(state.flow, monitor) do
       {:ok, flow} -> %{state | flow: flow}
-      :error -> unknown(message, state)
+      :error -> bad_signal(state)
     end
   end
 
-  defp handle(message, state), do: unknown(message, state)
+  defp handle(_message, state), do: bad_signal(state)
 
   # As `Port` does: whatever is not in the protocol signals the owner, whoever sent it; the port stays open.
-  defp unknown(_message, state), do: bad_signal(state)
-
   defp bad_signal(state) do
     Process.exit(state.owner, :badsig)
     state
@@ -176,14 +174,9 @@ defmodule SafePort.Core.Server do
     count = length(packets)
     Delivery.send_all(packets, count, state.owner, state.binary)
 
-    case Flow.spend(state.flow, count) do
-      {:active, flow} ->
-        %{state | flow: flow}
-
-      {:passive, flow} ->
-        send(state.owner, {self(), :passive})
-        %{state | flow: flow}
-    end
+    {told, flow} = Flow.spend(state.flow, count)
+    if told == :passive, do: send(state.owner, {self(), :passive})
+    %{state | flow: flow}
   end
 
   defp proceed(state, :eof) do

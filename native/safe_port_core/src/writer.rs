@@ -52,16 +52,16 @@ pub fn write_parts(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> io::Result<usize> {
 ///
 /// A program that copies what it reads makes room sooner than a thread that sleeps is woken.
 pub fn write_parts_awake(fd: BorrowedFd<'_>, parts: &[&[u8]], patience: &Patience) -> io::Result<usize> {
-    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let wanted = parts.iter().map(|part| part.len()).sum::<usize>().min(BYTES_PER_CALL);
     let mut written = write_parts(fd, parts)?;
-    if written < bytes.min(BYTES_PER_CALL) && patience.tries() {
+    if written < wanted && patience.tries() {
         let mut rest = behind(parts, written);
         patience.wait(AWAKE, || match write_parts(fd, &rest) {
             Ok(0) => None,
             Ok(more) => {
                 written += more;
                 rest = behind(&rest, more);
-                (written >= bytes.min(BYTES_PER_CALL)).then_some(())
+                (written >= wanted).then_some(())
             }
             // The next call meets it again.
             Err(_) => Some(()),

@@ -20,9 +20,9 @@ thread_local! {
     static ENCODED: RefCell<Vec<u8>> = RefCell::default();
 }
 
-/// A list of `pieces` of `bytes`; `None` unless they are many, whole, and have `max` bytes each at the most.
-pub fn list<'a>(env: Env<'a>, bytes: &[u8], pieces: &[Piece], max: usize) -> Option<Term<'a>> {
-    if pieces.len() < MIN_PIECES {
+/// A list of copies of `pieces` of `bytes`; `None` unless they are many, and whole.
+pub fn list<'a>(env: Env<'a>, bytes: &[u8], pieces: &[Piece]) -> Option<Term<'a>> {
+    if pieces.len() < MIN_PIECES || pieces.iter().any(|piece| piece.kind != Kind::Whole) {
         return None;
     }
     ENCODED.with_borrow_mut(|encoded| {
@@ -30,9 +30,6 @@ pub fn list<'a>(env: Env<'a>, bytes: &[u8], pieces: &[Piece], max: usize) -> Opt
         encoded.extend_from_slice(&[VERSION, LIST]);
         encoded.extend_from_slice(&(pieces.len() as u32).to_be_bytes());
         for piece in pieces {
-            if piece.kind != Kind::Whole || piece.range.len() > max {
-                return None;
-            }
             encoded.push(BINARY);
             encoded.extend_from_slice(&(piece.range.len() as u32).to_be_bytes());
             encoded.extend_from_slice(&bytes[piece.range.clone()]);

@@ -279,7 +279,7 @@ impl<'a> Terms<'a> {
             let copy: Binary<'a> = copy.into();
             return self.list(pieces, |piece| self.shared(&copy, start, piece));
         }
-        batch::list(self.env, bytes, pieces, OWN_BYTES).unwrap_or_else(|| {
+        batch::list(self.env, bytes, pieces).unwrap_or_else(|| {
             self.list(pieces, |piece| self.kind(piece.kind, self.own(&bytes[piece.range.clone()])))
         })
     }

@@ -73,7 +73,8 @@ pub(super) struct State {
     pub ack: Option<Replier<Result<(), StartRefusal>>>,
     pub eof_sent: bool,
     pub busy: Busy,
-    /// Jobs put off: commands of a busy port and what their senders ask for behind them, everything before a port made by its driver has its instance.
+    /// Jobs put off: commands of a busy port and what their senders ask for behind them, everything before a port made by
+    /// its driver has its instance.
     pub held: VecDeque<Job>,
     pub timer: Option<(TimerKey, u64)>,
     pub timers: u64,

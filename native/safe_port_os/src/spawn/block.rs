@@ -3,7 +3,7 @@
 use std::ffi::{c_char, CStr};
 
 /// Strings one after the other, each followed by a NUL: what `/proc/<pid>/environ` shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Block(Vec<u8>);
 
 impl Block {
@@ -15,8 +15,7 @@ impl Block {
         Block(bytes)
     }
 
-    /// Its strings.
-    pub fn strings(&self) -> impl Iterator<Item = &CStr> {
+    fn strings(&self) -> impl Iterator<Item = &CStr> {
         // Each piece ends with the one NUL it has.
         self.0.split_inclusive(|byte| *byte == 0).filter_map(|string| CStr::from_bytes_with_nul(string).ok())
     }
